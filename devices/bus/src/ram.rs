@@ -1,0 +1,374 @@
+//! Guest RAM: the one place where the memory of the guest is touched.
+//!
+//! Harts on several host threads and devices on I/O threads use this memory at the same time, and the guest races with
+//! itself whenever it likes. So RAM is never lent as a slice: every access is an atomic operation (relaxed for plain
+//! loads and stores, which RVWMO permits) or a bounds-checked copy made of such operations. A data race of the guest is
+//! then a race of atomics on the host, never undefined behaviour. Values are little-endian in memory on every host.
+//!
+//! Each page of [`PAGE_SIZE`] bytes carries [`PageFlags`]: somebody who must hear of writes to it. A page with a flag
+//! never has an entry in a hart's write TLB, so each store to it takes the slow path, which calls [`Ram::note_write`],
+//! as DMA does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::Width;
+
+/// The granule of translation and of [`PageFlags`], in bytes.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// Why RAM could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RamError {
+    /// The size is zero, not a multiple of the page size, or beyond the address space.
+    #[error("{size} bytes of RAM at {base:#x}: the size must be a non-zero multiple of 4 KiB inside the address space")]
+    Size {
+        /// Guest-physical address.
+        base: u64,
+        /// Bytes.
+        size: u64,
+    },
+    /// The host refused the mapping.
+    #[error("the host cannot provide {size} bytes of guest RAM: {source}; try a smaller memory size")]
+    Map {
+        /// Bytes.
+        size: u64,
+        /// The host's reason.
+        source: std::io::Error,
+    },
+}
+
+/// Who must hear of writes to a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFlags(u8);
+
+impl PageFlags {
+    /// Decoded or translated code was made from the page.
+    pub const CODE: PageFlags = PageFlags(1);
+    /// Writes to the page stop the hart ([`PageFlags::contains`] is asked after the store).
+    pub const WATCH: PageFlags = PageFlags(2);
+
+    /// Whether nobody listens.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether all of `other` are set.
+    #[inline]
+    pub const fn contains(self, other: PageFlags) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+struct Inner {
+    map: MmapRaw,
+    flags: Box<[AtomicU8]>,
+    /// Counts the writes to pages while they were [`PageFlags::CODE`]: code made from an older version is stale.
+    versions: Box<[AtomicU32]>,
+}
+
+/// Guest RAM: one contiguous range of guest-physical addresses. Cloning makes another handle on the same memory.
+#[derive(Clone)]
+pub struct Ram {
+    /// Start of the mapping; kept beside the owner so that a hart's fast path needs no second indirection.
+    host: *mut u8,
+    len: u64,
+    base: u64,
+    inner: Arc<Inner>,
+}
+
+// SAFETY: `host` points into the mapping that `inner` keeps alive and never moves; every access through it is atomic
+// (see the module's doc), so that handles may be used from any thread at once.
+unsafe impl Send for Ram {}
+// SAFETY: as above.
+unsafe impl Sync for Ram {}
+
+macro_rules! scalar {
+    ($load:ident, $store:ident, $atomic:ident, $t:ty, $ty:literal) => {
+        #[doc = concat!("Loads a ", $ty, " at `offset`; `None` if it lies outside of RAM or is misaligned. Relaxed.")]
+        #[inline(always)]
+        pub fn $load(&self, offset: u64) -> Option<$t> {
+            Some(<$t>::from_le(self.$atomic(offset)?.load(Ordering::Relaxed)))
+        }
+
+        #[doc = concat!("Stores a ", $ty, " at `offset`; `None` if it lies outside of RAM or is misaligned. Relaxed; does not call [`Ram::note_write`].")]
+        #[inline(always)]
+        pub fn $store(&self, offset: u64, value: $t) -> Option<()> {
+            self.$atomic(offset)?.store(value.to_le(), Ordering::Relaxed);
+            Some(())
+        }
+    };
+}
+
+macro_rules! cell {
+    ($atomic:ident, $cell:ty, $t:ty) => {
+        #[doc = concat!("The `", stringify!($cell), "` at `offset` (its value in memory order, little-endian), `None` if outside of RAM or misaligned.")]
+        #[inline(always)]
+        pub fn $atomic(&self, offset: u64) -> Option<&$cell> {
+            const SIZE: u64 = size_of::<$t>() as u64;
+            if offset > self.len - SIZE || offset & (SIZE - 1) != 0 {
+                return None;
+            }
+            // SAFETY: `offset..offset + SIZE` is inside the mapping of `len` bytes (`len` is at least a page), which
+            // lives as long as `self`; the mapping is page-aligned, so the address is aligned for the type; all
+            // accesses to the mapping are atomic.
+            Some(unsafe { &*self.host.add(offset as usize).cast::<$cell>() })
+        }
+    };
+}
+
+impl Ram {
+    /// Maps `size` zeroed bytes as guest RAM at guest-physical address `base`. The host provides pages as they are
+    /// touched.
+    pub fn new(base: u64, size: u64) -> Result<Self, RamError> {
+        let fits = usize::try_from(size).is_ok_and(|size| isize::try_from(size).is_ok());
+        if size == 0 || size % PAGE_SIZE != 0 || base % PAGE_SIZE != 0 || base.checked_add(size).is_none() || !fits {
+            return Err(RamError::Size { base, size });
+        }
+        let map = MmapOptions::new()
+            .len(size as usize)
+            .no_reserve_swap()
+            .map_anon()
+            .map_err(|source| RamError::Map { size, source })?;
+        let map = MmapRaw::from(map);
+        let pages = (size / PAGE_SIZE) as usize;
+        // Zeroed allocations of this size come lazily from the host, as the RAM itself does.
+        let flags = std::iter::repeat_with(|| AtomicU8::new(0)).take(pages).collect();
+        let versions = std::iter::repeat_with(|| AtomicU32::new(0)).take(pages).collect();
+        Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { map, flags, versions }) })
+    }
+
+    /// Guest-physical address of the first byte.
+    #[inline]
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Size in bytes.
+    #[inline]
+    pub fn size(&self) -> u64 {
+        self.len
+    }
+
+    /// The offset of guest-physical address `address` if `length` bytes from there are RAM.
+    #[inline]
+    pub fn offset(&self, address: u64, length: u64) -> Option<u64> {
+        let offset = address.wrapping_sub(self.base);
+        (offset < self.len && length <= self.len - offset).then_some(offset)
+    }
+
+    /// Host-virtual address of the first byte, for translated code that has proved its bounds by the TLB.
+    #[inline]
+    pub fn host_base(&self) -> *mut u8 {
+        self.inner.map.as_mut_ptr()
+    }
+
+    cell!(atomic_u8, AtomicU8, u8);
+    cell!(atomic_u16, AtomicU16, u16);
+    cell!(atomic_u32, AtomicU32, u32);
+    cell!(atomic_u64, AtomicU64, u64);
+    scalar!(load_u8, store_u8, atomic_u8, u8, "byte");
+    scalar!(load_u16, store_u16, atomic_u16, u16, "halfword");
+    scalar!(load_u32, store_u32, atomic_u32, u32, "word");
+    scalar!(load_u64, store_u64, atomic_u64, u64, "doubleword");
+
+    /// Loads `width` bytes at `offset`, zero-extended: as one atomic access if aligned, else bytewise.
+    #[inline]
+    pub fn load(&self, offset: u64, width: Width) -> Option<u64> {
+        if offset & (width.bytes() - 1) != 0 {
+            let mut bytes = [0; 8];
+            self.read_at(offset, &mut bytes[..width.bytes() as usize])?;
+            return Some(u64::from_le_bytes(bytes));
+        }
+        match width {
+            Width::Byte => self.load_u8(offset).map(u64::from),
+            Width::Half => self.load_u16(offset).map(u64::from),
+            Width::Word => self.load_u32(offset).map(u64::from),
+            Width::Double => self.load_u64(offset),
+        }
+    }
+
+    /// Stores the low `width` bytes of `value` at `offset`: as one atomic access if aligned, else bytewise. Does not
+    /// call [`Ram::note_write`].
+    #[inline]
+    pub fn store(&self, offset: u64, width: Width, value: u64) -> Option<()> {
+        if offset & (width.bytes() - 1) != 0 {
+            return self.write_at(offset, &value.to_le_bytes()[..width.bytes() as usize]);
+        }
+        match width {
+            Width::Byte => self.store_u8(offset, value as u8),
+            Width::Half => self.store_u16(offset, value as u16),
+            Width::Word => self.store_u32(offset, value as u32),
+            Width::Double => self.store_u64(offset, value),
+        }
+    }
+
+    /// Copies guest memory at guest-physical `address` into `bytes`. `None`, with nothing copied, if any of it is no
+    /// RAM.
+    pub fn read(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
+        self.read_at(self.offset(address, bytes.len() as u64)?, bytes)
+    }
+
+    /// Copies `bytes` to guest-physical `address` and tells who listens to these pages. `None`, with nothing written,
+    /// if any of it is no RAM.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
+        let offset = self.offset(address, bytes.len() as u64)?;
+        self.write_at(offset, bytes)?;
+        self.note_write(offset, bytes.len() as u64);
+        Some(())
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Option<()> {
+        self.check(offset, bytes.len() as u64)?;
+        let head = bytes.len().min((offset.wrapping_neg() % 8) as usize);
+        let (head, rest) = bytes.split_at_mut(head);
+        let mut at = offset;
+        for byte in head {
+            *byte = self.load_u8(at)?;
+            at += 1;
+        }
+        let mut words = rest.chunks_exact_mut(8);
+        for word in &mut words {
+            word.copy_from_slice(&self.load_u64(at)?.to_le_bytes());
+            at += 8;
+        }
+        for byte in words.into_remainder() {
+            *byte = self.load_u8(at)?;
+            at += 1;
+        }
+        Some(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Option<()> {
+        self.check(offset, bytes.len() as u64)?;
+        let head = bytes.len().min((offset.wrapping_neg() % 8) as usize);
+        let (head, rest) = bytes.split_at(head);
+        let mut at = offset;
+        for byte in head {
+            self.store_u8(at, *byte)?;
+            at += 1;
+        }
+        let (words, tail) = rest.as_chunks::<8>();
+        for word in words {
+            self.store_u64(at, u64::from_le_bytes(*word))?;
+            at += 8;
+        }
+        for byte in tail {
+            self.store_u8(at, *byte)?;
+            at += 1;
+        }
+        Some(())
+    }
+
+    fn check(&self, offset: u64, length: u64) -> Option<()> {
+        (offset <= self.len && length <= self.len - offset).then_some(())
+    }
+
+    /// Who listens to the page at `offset`. Empty outside of RAM.
+    #[inline]
+    pub fn flags(&self, offset: u64) -> PageFlags {
+        PageFlags(self.inner.flags.get((offset / PAGE_SIZE) as usize).map_or(0, |f| f.load(Ordering::Acquire)))
+    }
+
+    /// Makes somebody a listener of the page at `offset`. The caller then makes every hart drop its write-TLB entries
+    /// for the page. Returns whether the flag is new.
+    pub fn set_flag(&self, offset: u64, flag: PageFlags) -> bool {
+        self.inner
+            .flags
+            .get((offset / PAGE_SIZE) as usize)
+            .is_some_and(|f| f.fetch_or(flag.0, Ordering::AcqRel) & flag.0 == 0)
+    }
+
+    /// Removes a listener of the page at `offset`.
+    pub fn clear_flag(&self, offset: u64, flag: PageFlags) {
+        if let Some(f) = self.inner.flags.get((offset / PAGE_SIZE) as usize) {
+            f.fetch_and(!flag.0, Ordering::AcqRel);
+        }
+    }
+
+    /// How often the page at `offset` was written while code had been made from it.
+    #[inline]
+    pub fn code_version(&self, offset: u64) -> u32 {
+        self.inner.versions.get((offset / PAGE_SIZE) as usize).map_or(0, |v| v.load(Ordering::Acquire))
+    }
+
+    /// Tells the listeners of the pages under `offset..offset + length` that their bytes have changed: a page that
+    /// was [`PageFlags::CODE`] gets a new version and loses the flag, so that code made from it is stale and further
+    /// writes are fast again.
+    pub fn note_write(&self, offset: u64, length: u64) {
+        let Some(last) = offset.checked_add(length.saturating_sub(1)) else { return };
+        for page in offset / PAGE_SIZE..=last / PAGE_SIZE {
+            if self.flags(page * PAGE_SIZE).contains(PageFlags::CODE) {
+                self.clear_flag(page * PAGE_SIZE, PageFlags::CODE);
+                if let Some(version) = self.inner.versions.get(page as usize) {
+                    version.fetch_add(1, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Ram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ram({:#x}..{:#x})", self.base, self.base + self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_width_at_every_offset_round_trips_and_none_leaves_ram() {
+        let ram = Ram::new(0x8000_0000, 2 * PAGE_SIZE).unwrap();
+        for width in Width::ALL {
+            for offset in (0..64).chain(PAGE_SIZE - 9..PAGE_SIZE + 9).chain(2 * PAGE_SIZE - 16..2 * PAGE_SIZE + 16) {
+                let value = 0x8877_6655_4433_2211 & width.mask();
+                let fits = offset + width.bytes() <= 2 * PAGE_SIZE;
+                assert_eq!(ram.store(offset, width, value).is_some(), fits, "{width:?} at {offset:#x}");
+                assert_eq!(ram.load(offset, width), fits.then_some(value));
+            }
+            assert_eq!(ram.load(u64::MAX, width), None);
+            assert_eq!(ram.store(u64::MAX - 7, width, 0), None);
+        }
+    }
+
+    #[test]
+    fn copies_of_every_alignment() {
+        let ram = Ram::new(0x8000_0000, PAGE_SIZE).unwrap();
+        let bytes: Vec<u8> = (1..=40).collect();
+        for start in 0..9 {
+            for length in 0..=40 {
+                ram.write(0x8000_0100 + start, &bytes[..length]).unwrap();
+                let mut back = vec![0; length];
+                ram.read(0x8000_0100 + start, &mut back).unwrap();
+                assert_eq!(back, bytes[..length]);
+            }
+        }
+        assert!(ram.write(0x8000_0fff, &[1, 2]).is_none());
+        assert!(ram.write(0x7fff_ffff, &[1, 2]).is_none());
+        assert_eq!(ram.load_u8(0xfff), Some(0), "a write that leaves RAM writes nothing");
+    }
+
+    #[test]
+    fn writes_to_code_pages_make_a_new_version() {
+        let ram = Ram::new(0, 4 * PAGE_SIZE).unwrap();
+        assert!(ram.set_flag(PAGE_SIZE, PageFlags::CODE));
+        assert!(!ram.set_flag(PAGE_SIZE, PageFlags::CODE));
+        ram.write(PAGE_SIZE - 2, &[0; 2]).unwrap();
+        assert_eq!(ram.code_version(PAGE_SIZE), 0);
+        ram.write(PAGE_SIZE - 2, &[0; 3]).unwrap();
+        assert_eq!(ram.code_version(PAGE_SIZE), 1);
+        assert!(ram.flags(PAGE_SIZE).is_empty());
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        for (base, size) in [(0, 0), (0, 1), (1, PAGE_SIZE), (u64::MAX - 4095, 2 * PAGE_SIZE), (0, 1 << 63)] {
+            assert!(matches!(Ram::new(base, size), Err(RamError::Size { .. })), "{base:#x} {size:#x}");
+        }
+    }
+}

@@ -9,7 +9,7 @@
 //! never has an entry in a hart's write TLB, so each store to it takes the slow path, which calls [`Ram::note_write`],
 //! as DMA does.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -68,6 +68,13 @@ struct Inner {
     flags: Box<[AtomicU8]>,
     /// Counts the writes to pages while they were [`PageFlags::CODE`]: code made from an older version is stale.
     versions: Box<[AtomicU32]>,
+    listeners: RwLock<Vec<Weak<dyn CodeListener>>>,
+}
+
+/// Who decodes or translates guest code, and must look again when it was written.
+pub trait CodeListener: Send + Sync {
+    /// Some page has a new [`Ram::code_version`]. Called on the thread that wrote.
+    fn code_changed(&self);
 }
 
 /// Guest RAM: one contiguous range of guest-physical addresses. Cloning makes another handle on the same memory.
@@ -138,7 +145,7 @@ impl Ram {
         // Zeroed allocations of this size come lazily from the host, as the RAM itself does.
         let flags = std::iter::repeat_with(|| AtomicU8::new(0)).take(pages).collect();
         let versions = std::iter::repeat_with(|| AtomicU32::new(0)).take(pages).collect();
-        Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { map, flags, versions }) })
+        Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { map, flags, versions, listeners: RwLock::default() }) })
     }
 
     /// Guest-physical address of the first byte.
@@ -300,14 +307,30 @@ impl Ram {
     /// writes are fast again.
     pub fn note_write(&self, offset: u64, length: u64) {
         let Some(last) = offset.checked_add(length.saturating_sub(1)) else { return };
+        let mut code_changed = false;
         for page in offset / PAGE_SIZE..=last / PAGE_SIZE {
             if self.flags(page * PAGE_SIZE).contains(PageFlags::CODE) {
                 self.clear_flag(page * PAGE_SIZE, PageFlags::CODE);
                 if let Some(version) = self.inner.versions.get(page as usize) {
                     version.fetch_add(1, Ordering::AcqRel);
                 }
+                code_changed = true;
             }
         }
+        if code_changed {
+            for listener in self.inner.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Some(listener) = listener.upgrade() {
+                    listener.code_changed();
+                }
+            }
+        }
+    }
+
+    /// Has `listener` told of every new [`Ram::code_version`] from now on, until it is dropped.
+    pub fn add_code_listener(&self, listener: Weak<dyn CodeListener>) {
+        let mut listeners = self.inner.listeners.write().unwrap_or_else(PoisonError::into_inner);
+        listeners.retain(|listener| listener.strong_count() > 0);
+        listeners.push(listener);
     }
 }
 

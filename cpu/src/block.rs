@@ -1,0 +1,256 @@
+//! Decoded blocks: straight runs of instructions in one page, decoded once.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use bus::{PAGE_SIZE, PageFlags};
+
+use crate::csr::mstatus;
+use crate::interpreter::{Handler, handler, illegal_handler};
+use crate::isa::{self, Flow, Insn};
+use crate::mmu::Access;
+use crate::trap::Exception;
+use crate::{Hart, Trapped, tlb};
+
+/// Most instructions in a block; their index has to fit [`Insn::index`].
+const MOST_INSTRUCTIONS: usize = 64;
+
+/// Decoded instructions that are kept before all are dropped: 48 MiB of them.
+const MOST_OPS: usize = 2 << 20;
+
+/// One instruction, ready to run.
+#[derive(Clone, Copy)]
+pub struct Op {
+    /// The code that executes it and goes on with the next.
+    pub handler: Handler,
+    /// Its operands.
+    pub insn: Insn,
+}
+
+/// A run of instructions that starts at one physical address.
+pub struct Block {
+    /// At least one.
+    pub ops: Box<[Op]>,
+    /// Length in bytes.
+    pub length: u64,
+    /// The version of its page's code that it was made from.
+    version: u32,
+}
+
+/// The bits of the hart's mode that decide what an encoding means.
+fn mode_bits(hart: &Hart) -> u64 {
+    let floats_off = mstatus::FS.get(hart.csr.mstatus) == mstatus::FS_OFF;
+    let rounding_reserved = hart.csr.frm > 4;
+    u64::from(floats_off) | u64::from(rounding_reserved) << 1
+}
+
+/// The key of a block: where it is in RAM (even) and the mode bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key(u64);
+
+/// Keys are spread by one multiplication.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64((*byte).into());
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+}
+
+/// A slot of the jump cache: which block starts at a virtual address in a context.
+#[derive(Clone, Copy, Default)]
+struct Jump {
+    pc: u64,
+    /// [`Blocks::context`] when it was filled.
+    context: u64,
+    block: u32,
+}
+
+const JUMPS: usize = 4096;
+
+/// The decoded blocks of one hart.
+pub struct Blocks {
+    blocks: Vec<Block>,
+    by_key: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
+    jumps: Box<[Jump; JUMPS]>,
+    /// Instructions in all blocks.
+    size: usize,
+    /// The TLB's and `fence.i`'s generations that the jump cache is good for, and their number.
+    seen: (u64, u64),
+    epoch: u64,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            blocks: Vec::new(),
+            by_key: HashMap::default(),
+            jumps: Box::new([Jump::default(); JUMPS]),
+            size: 0,
+            seen: (0, 0),
+            epoch: 1,
+        }
+    }
+}
+
+/// A block to run.
+pub enum Found {
+    /// One that is kept.
+    Kept(u32),
+    /// One instruction that no page holds whole, or that is not in RAM.
+    Single(Box<Op>),
+}
+
+impl Blocks {
+    /// A kept block.
+    #[inline(always)]
+    pub fn get(&self, index: u32) -> &Block {
+        &self.blocks[index as usize]
+    }
+
+    /// Stands for everything that decides which block a virtual address means. Ask again after an instruction that may
+    /// change it.
+    pub fn context(&mut self, hart: &Hart) -> u64 {
+        let generations = (hart.tlb.generation(), hart.code_generation);
+        if self.seen != generations {
+            self.seen = generations;
+            self.epoch += 1;
+        }
+        self.epoch << 16 | mode_bits(hart) << 10 | hart.fetch_context.number()
+    }
+
+    /// The block at the hart's `pc`.
+    ///
+    /// # Errors
+    /// The fetch traps.
+    #[inline(always)]
+    pub fn find(&mut self, hart: &mut Hart, context: u64) -> Result<Found, Trapped> {
+        let jump = &self.jumps[Self::slot(hart.pc)];
+        if jump.pc == hart.pc && jump.context == context {
+            return Ok(Found::Kept(jump.block));
+        }
+        self.find_slow(hart, context)
+    }
+
+    #[inline(always)]
+    fn slot(pc: u64) -> usize {
+        (pc >> 1) as usize & (JUMPS - 1)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_slow(&mut self, hart: &mut Hart, context: u64) -> Result<Found, Trapped> {
+        let pc = hart.pc;
+        if pc & hart.instruction_alignment() != 0 {
+            return Err(hart.raise(Exception::InstructionAddressMisaligned, pc));
+        }
+        let entry = &hart.tlb.execute[tlb::slot(pc)];
+        let offset = if entry.tag == tlb::tag(pc, 1, hart.fetch_context) {
+            Some(pc.wrapping_add(entry.delta))
+        } else {
+            hart.counts.fetch_tlb_misses += 1;
+            let physical = hart.translate(pc, 2, Access::Execute)?;
+            // Only where the whole page may be executed is there an entry now.
+            let entry = &hart.tlb.execute[tlb::slot(pc)];
+            let cached = entry.tag == tlb::tag(pc, 1, hart.fetch_context);
+            if cached { hart.ram.offset(physical, 2) } else { None }
+        };
+        let Some(offset) = offset else { return self.single(hart) };
+        let key = Key(offset << 2 | mode_bits(hart));
+        if let Some(&index) = self.by_key.get(&key)
+            && self.blocks[index as usize].version == hart.ram.code_version(offset)
+        {
+            self.jumps[Self::slot(pc)] = Jump { pc, context, block: index };
+            return Ok(Found::Kept(index));
+        }
+        let Some(block) = decode_block(hart, offset) else { return self.single(hart) };
+        if self.size > MOST_OPS {
+            *self = Self { epoch: self.epoch + 1, seen: self.seen, ..Self::default() };
+        }
+        self.size += block.ops.len();
+        let index = match self.by_key.get(&key) {
+            Some(&index) => {
+                self.size -= self.blocks[index as usize].ops.len();
+                self.blocks[index as usize] = block;
+                index
+            }
+            None => {
+                self.blocks.push(block);
+                let index = (self.blocks.len() - 1) as u32;
+                self.by_key.insert(key, index);
+                index
+            }
+        };
+        // Dropping all blocks starts a new epoch: the context at hand is then an old one, and is not cached.
+        if context >> 16 == self.epoch {
+            self.jumps[Self::slot(pc)] = Jump { pc, context, block: index };
+        }
+        Ok(Found::Kept(index))
+    }
+
+    /// Fetches one instruction by parcels, each translated and checked.
+    fn single(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
+        let pc = hart.pc;
+        let low = hart.fetch_parcel(pc)?;
+        let word = if low & 3 == 3 {
+            let high = hart.fetch_parcel(pc.wrapping_add(2))?;
+            u32::from(high) << 16 | u32::from(low)
+        } else {
+            low.into()
+        };
+        let (op, _) = decode_op(hart, word);
+        Ok(Found::Single(Box::new(op)))
+    }
+}
+
+/// Decodes one encoding in the hart's mode; an illegal one becomes an operation that says so.
+fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
+    let mode = mode_bits(hart);
+    if let Some((opcode, insn)) = isa::decode(word, &hart.configuration().extensions) {
+        let row = opcode.row();
+        let illegal = row.is_float() && (mode & 1 != 0 || mode & 2 != 0 && insn.rm == 7);
+        if !illegal {
+            return (Op { handler: handler(opcode), insn }, row.flow);
+        }
+    }
+    (Op { handler: illegal_handler, insn: Insn { raw: word, ..Insn::default() } }, Flow::Exit)
+}
+
+/// Decodes the block at an offset in RAM; `None` if its first instruction leaves the page.
+fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
+    // First make sure that a write to the page is heard of, then note its version, then read it.
+    hart.listen_to_writes(offset, PageFlags::CODE);
+    let version = hart.ram.code_version(offset);
+    let end = (offset & !(PAGE_SIZE - 1)) + PAGE_SIZE;
+    let mut ops = Vec::with_capacity(8);
+    let mut at = offset;
+    while at < end && ops.len() < MOST_INSTRUCTIONS {
+        let low = u32::from(hart.ram.load_u16(at)?);
+        let length = if low & 3 == 3 { 4 } else { 2 };
+        if at + length > end {
+            break;
+        }
+        let word = if length == 4 { u32::from(hart.ram.load_u16(at + 2)?) << 16 | low } else { low };
+        let (mut op, flow) = decode_op(hart, word);
+        op.insn.index = ops.len() as u8;
+        op.insn.offset = (at - offset) as u16;
+        ops.push(op);
+        at += length;
+        if flow != Flow::Next {
+            break;
+        }
+    }
+    (!ops.is_empty()).then(|| Block { ops: ops.into(), length: at - offset, version })
+}
+

@@ -1,0 +1,433 @@
+//! A hart: its architectural state and what it is connected to.
+
+use std::sync::Arc;
+
+use bus::{AddressSpace, Alarm, Clock, CodeListener, PAGE_SIZE, PageFlags, Ram, StateError};
+use serde::{Deserialize, Serialize};
+
+use crate::csr::{Counts, Csrs, mstatus};
+use crate::extension::{Extension, ExtensionSet};
+use crate::mmu::Access;
+use crate::pmp::Pmp;
+use crate::shared::{HartShared, Request, event};
+use crate::tlb::{Context, Tlb};
+use crate::trap::{Exception, Trap};
+use crate::{Privilege, Trapped};
+
+/// What a hart can do: fixed when the machine is built.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// The extensions.
+    pub extensions: ExtensionSet,
+    /// Levels of the widest page table: 3 for Sv39, 4 for Sv48, 5 for Sv57.
+    pub page_table_levels: u32,
+    /// Whether an S-mode `ecall` stops the hart for the built-in SBI instead of trapping to M-mode.
+    pub built_in_sbi: bool,
+    /// Where the hart starts after a reset.
+    pub reset_vector: u64,
+}
+
+/// Why a hart's run ended, at an instruction boundary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The instructions asked for have been executed.
+    Budget,
+    /// An S-mode `ecall` for the built-in SBI; `pc` is behind it.
+    EnvironmentCall,
+    /// `wfi` with nothing pending: the thread may park until an event.
+    WaitForInterrupt,
+    /// Somebody asked for a pause ([`event::PAUSE`], which stays raised until withdrawn).
+    Pause,
+    /// A page that is being watched was written.
+    Watch,
+}
+
+/// Block size in bytes of Zicbom, Zicbop and Zicboz.
+pub const CACHE_BLOCK_SIZE: u64 = 64;
+
+/// A reservation made by `lr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reservation {
+    /// Offset in RAM.
+    pub offset: u64,
+    /// Bytes: 4 or 8.
+    pub width: u64,
+    /// What was loaded.
+    pub value: u64,
+}
+
+/// A hart. Its thread owns it; others reach [`HartShared`].
+pub struct Hart {
+    pub(crate) x: [u64; 32],
+    pub(crate) f: [u64; 32],
+    /// The address of the next instruction; inside a block, of the one behind the block unless a branch is taken.
+    pub(crate) pc: u64,
+    /// Where an instruction that calls a helper goes on.
+    pub(crate) next_pc: u64,
+    /// The address of the block under way.
+    pub(crate) block_pc: u64,
+    pub(crate) privilege: Privilege,
+    pub(crate) csr: Csrs,
+    pub(crate) pmp: Pmp,
+    pub(crate) counts: Counts,
+    pub(crate) reservation: Option<Reservation>,
+    /// The trap that the last [`Trapped`] is about.
+    pub(crate) trap: Trap,
+    /// Why the run ends after this instruction.
+    pub(crate) stop: Option<Stop>,
+    pub(crate) tlb: Tlb,
+    pub(crate) data_context: Context,
+    pub(crate) fetch_context: Context,
+    /// Counts what makes decoded code unreachable by virtual address: `fence.i`.
+    pub(crate) code_generation: u64,
+    pub(crate) ram: Ram,
+    pub(crate) configuration: Configuration,
+    bus: Arc<AddressSpace>,
+    shared: Arc<HartShared>,
+    clock: Clock,
+    timer: Alarm,
+}
+
+/// The architectural state of a hart, for saving and restoring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HartState {
+    x: [u64; 32],
+    f: [u64; 32],
+    pc: u64,
+    privilege: Privilege,
+    csr: Csrs,
+    pmp: Pmp,
+    counts: Counts,
+    reservation: Option<Reservation>,
+    /// Bits of `mip` that come from lines, and SSIP.
+    pending: u64,
+}
+
+impl Hart {
+    /// A hart in its reset state.
+    pub fn new(configuration: Configuration, shared: Arc<HartShared>, bus: Arc<AddressSpace>, clock: Clock) -> Self {
+        let listener: Arc<dyn CodeListener> = shared.clone();
+        bus.ram().add_code_listener(Arc::downgrade(&listener));
+        let ring = shared.clone();
+        let timer = clock.alarm(move || ring.raise(event::TIMER | event::INTERRUPT));
+        let mut hart = Self {
+            x: [0; 32],
+            f: [0; 32],
+            pc: 0,
+            next_pc: 0,
+            block_pc: 0,
+            privilege: Privilege::Machine,
+            csr: Csrs::default(),
+            pmp: Pmp::default(),
+            counts: Counts::default(),
+            reservation: None,
+            trap: Trap { exception: Exception::IllegalInstruction, value: 0 },
+            stop: None,
+            tlb: Tlb::default(),
+            data_context: Context::default(),
+            fetch_context: Context::default(),
+            code_generation: 0,
+            ram: bus.ram().clone(),
+            configuration,
+            bus,
+            shared,
+            clock,
+            timer,
+        };
+        hart.reset();
+        hart
+    }
+
+    /// Back to the reset state (§3.4): M-mode, interrupts and translation off. Bits of `mip` that are levels of
+    /// lines follow their devices.
+    pub fn reset(&mut self) {
+        self.x = [0; 32];
+        self.f = [0; 32];
+        self.pc = self.configuration.reset_vector;
+        self.privilege = Privilege::Machine;
+        self.csr = Csrs { stimecmp: u64::MAX, ..Csrs::default() };
+        self.pmp = Pmp::default();
+        self.reservation = None;
+        self.stop = None;
+        self.shared.change_pending(0, 1 << crate::trap::interrupt::SSI);
+        self.forget_translations();
+        self.arm_supervisor_timer();
+    }
+
+    /// Whether the hart has an extension.
+    #[inline]
+    pub fn has(&self, extension: Extension) -> bool {
+        self.configuration.extensions.contains(extension)
+    }
+
+    /// What the hart can do.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// Bits of an instruction address that must be zero: 1 with compressed instructions, else 3.
+    #[inline]
+    pub(crate) fn instruction_alignment(&self) -> u64 {
+        if self.has(Extension::Zca) { 1 } else { 3 }
+    }
+
+    /// The part that other threads may touch.
+    pub fn shared(&self) -> &Arc<HartShared> {
+        &self.shared
+    }
+
+    /// The physical address space.
+    pub fn bus(&self) -> &Arc<AddressSpace> {
+        &self.bus
+    }
+
+    /// The machine's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Integer register `r`, 0 to 31.
+    pub fn x(&self, r: usize) -> u64 {
+        self.x[r]
+    }
+
+    /// Writes integer register `r`; `x0` stays zero.
+    pub fn set_x(&mut self, r: usize, value: u64) {
+        if r != 0 {
+            self.x[r] = value;
+        }
+    }
+
+    /// The 64 bits of floating-point register `r`, 0 to 31.
+    pub fn f(&self, r: usize) -> u64 {
+        self.f[r]
+    }
+
+    /// Writes floating-point register `r`.
+    pub fn set_f(&mut self, r: usize, value: u64) {
+        self.f[r] = value;
+    }
+
+    /// The address of the next instruction. Only meaningful between runs.
+    pub fn pc(&self) -> u64 {
+        self.pc
+    }
+
+    /// Sets the address of the next instruction.
+    pub fn set_pc(&mut self, pc: u64) {
+        self.pc = pc & !self.instruction_alignment();
+    }
+
+    /// The privilege mode.
+    pub fn privilege(&self) -> Privilege {
+        self.privilege
+    }
+
+    /// Sets the privilege mode.
+    pub fn set_privilege(&mut self, privilege: Privilege) {
+        self.privilege = privilege;
+        self.update_mode();
+        self.reconsider_interrupts();
+    }
+
+    /// What the hart counts.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The CSRs that are plain storage.
+    pub fn csrs(&self) -> &Csrs {
+        &self.csr
+    }
+
+    /// Opens all of memory to S- and U-mode, as firmware does.
+    pub fn open_pmp(&mut self) {
+        self.pmp.open();
+        self.forget_translations();
+    }
+
+    pub(crate) fn set_timer_alarm(&self, deadline: Option<u64>) {
+        self.timer.set(deadline);
+    }
+
+    /// Re-derives what depends on the privilege, `mstatus` and `satp`.
+    pub(crate) fn update_mode(&mut self) {
+        if mstatus::SUM.get(self.csr.mstatus) == 0 {
+            self.tlb.forget_user_pages();
+        }
+        let data_privilege = self.data_privilege();
+        let readable = mstatus::MXR.get(self.csr.mstatus) != 0;
+        let data_satp = if self.translates(data_privilege) { self.csr.satp } else { 0 };
+        let fetch_satp = if self.translates(self.privilege) { self.csr.satp } else { 0 };
+        // Asking for one context may retire the other's number: then both are asked for again.
+        loop {
+            let generation = self.tlb.generation();
+            self.data_context = self.tlb.context(data_satp, data_privilege, readable);
+            self.fetch_context = self.tlb.context(fetch_satp, self.privilege, false);
+            if self.tlb.generation() == generation {
+                break;
+            }
+        }
+    }
+
+    /// Forgets all cached translations.
+    pub(crate) fn forget_translations(&mut self) {
+        self.tlb.flush();
+        self.update_mode();
+    }
+
+    /// `sfence.vma` on this hart: for one address or all, for one address space or all.
+    pub(crate) fn fence_translations(&mut self, address: Option<u64>, asid: Option<u64>) {
+        match (address, asid) {
+            // One slot serves all address spaces.
+            (Some(address), _) => {
+                self.tlb.flush_page(address);
+            }
+            (None, Some(asid)) => self.tlb.flush_asid(asid),
+            (None, None) => self.tlb.flush(),
+        }
+        self.update_mode();
+    }
+
+    /// `fence.i` on this hart: code is looked at again before it runs.
+    pub(crate) fn fence_instructions(&mut self) {
+        self.code_generation += 1;
+    }
+
+    /// After a change that may have made an interrupt deliverable: has it taken at the next block boundary.
+    pub(crate) fn reconsider_interrupts(&self) {
+        if self.deliverable_interrupt().is_some() {
+            self.shared.raise(event::INTERRUPT);
+        }
+    }
+
+    /// Writes `fflags` and `frm`, which make the floating-point state dirty.
+    pub(crate) fn write_float_status(&mut self, flags: u64, rounding: u64) {
+        self.csr.fflags = flags;
+        self.csr.frm = rounding;
+        self.dirty_floats();
+    }
+
+    #[inline(always)]
+    pub(crate) fn dirty_floats(&mut self) {
+        self.csr.mstatus |= mstatus::FS.mask();
+    }
+
+    /// Tells those who listen to the page of RAM at `offset` of a store that took the slow path.
+    pub(crate) fn note_store(&self, offset: u64, length: u64) {
+        if self.ram.flags(offset).is_empty() {
+            return;
+        }
+        self.ram.note_write(offset, length);
+        if self.ram.flags(offset).contains(PageFlags::WATCH) {
+            self.shared.raise(event::WATCH);
+        }
+    }
+
+    /// Stops this hart's fast path from writing to the page of RAM at `offset` unheard.
+    pub(crate) fn listen_to_writes(&mut self, offset: u64, flag: PageFlags) {
+        if self.ram.set_flag(offset & !(PAGE_SIZE - 1), flag) {
+            self.tlb.forget_writes_to(offset);
+        }
+    }
+
+    /// Serves what is posted for this hart and takes a due interrupt; a reason to stop, if there is one.
+    pub(crate) fn serve_events(&mut self) -> Option<Stop> {
+        let events = self.shared.take_events(!event::PAUSE);
+        if events & event::REQUEST != 0 {
+            self.serve_requests();
+        }
+        if events & event::CODE != 0 {
+            self.fence_instructions();
+        }
+        if events & event::TIMER != 0 {
+            // The alarm may ring for a deadline that has been moved on.
+            self.arm_supervisor_timer();
+        }
+        if events & event::WATCH != 0 {
+            self.shared.raise(events & event::INTERRUPT);
+            return Some(Stop::Watch);
+        }
+        if self.shared.events() & event::PAUSE != 0 {
+            self.shared.raise(events & event::INTERRUPT);
+            return Some(Stop::Pause);
+        }
+        if events & (event::INTERRUPT | event::TIMER) != 0 {
+            self.take_interrupt();
+        }
+        None
+    }
+
+    /// Serves requests of other harts (remote fences).
+    pub fn serve_requests(&mut self) {
+        /// Beyond this many pages a fence by address costs more than a full one.
+        const PAGES: u64 = 64;
+        let (requests, ticket) = self.shared.take_requests();
+        for request in requests {
+            match request {
+                Request::FenceI => self.fence_instructions(),
+                Request::SfenceVma { start, size, asid } => {
+                    let pages = size.div_ceil(PAGE_SIZE);
+                    if size == 0 || pages > PAGES {
+                        self.fence_translations(None, asid.map(u64::from));
+                    } else {
+                        for page in 0..=pages {
+                            let address = start.wrapping_add(page * PAGE_SIZE);
+                            self.fence_translations(Some(address), asid.map(u64::from));
+                        }
+                    }
+                }
+            }
+        }
+        self.shared.set_served(ticket);
+    }
+
+    /// Whether `wfi` would end at once: an interrupt is pending and enabled, whatever the global enables say (§3.3.3).
+    pub fn has_pending_interrupt(&self) -> bool {
+        self.mip() & self.csr.mie != 0
+    }
+
+    /// The architectural state.
+    pub fn save(&self) -> HartState {
+        HartState {
+            x: self.x,
+            f: self.f,
+            pc: self.pc,
+            privilege: self.privilege,
+            csr: self.csr.clone(),
+            pmp: self.pmp.clone(),
+            counts: self.counts.clone(),
+            reservation: self.reservation,
+            pending: self.shared.pending(),
+        }
+    }
+
+    /// Takes over a state saved on a hart of the same configuration.
+    pub fn restore(&mut self, state: HartState) -> Result<(), StateError> {
+        let HartState { x, f, pc, privilege, csr, pmp, counts, reservation, pending } = state;
+        if !self.supports_satp_mode(crate::csr::satp::MODE.get(csr.satp)) {
+            return Err(StateError::Mismatch {
+                device: format!("hart {}", self.shared.id()),
+                reason: "its page-table mode is not offered by this machine".into(),
+            });
+        }
+        (self.x, self.f, self.pc, self.privilege) = (x, f, pc, privilege);
+        self.x[0] = 0;
+        (self.csr, self.pmp, self.counts) = (csr, pmp, counts);
+        self.reservation = reservation.filter(|r| self.ram.size() - r.width >= r.offset);
+        self.shared.change_pending(pending, !pending);
+        self.forget_translations();
+        self.fence_instructions();
+        self.arm_supervisor_timer();
+        Ok(())
+    }
+
+    /// Loads `width` bytes for an instruction fetch: one parcel at `address`, translated and checked.
+    pub(crate) fn fetch_parcel(&mut self, address: u64) -> Result<u16, Trapped> {
+        let physical = self.translate(address, 2, Access::Execute)?;
+        match self.bus.fetch_parcel(physical) {
+            Some(parcel) => Ok(parcel),
+            None => Err(self.raise(Exception::InstructionAccessFault, address)),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Zawrs (unprivileged specification, "Zawrs Extension for Wait-on-Reservation-Set instructions").
+
+use super::row::instructions;
+use crate::helpers;
+
+instructions! {
+    requires Zawrs;
+
+    /// Wait until the reservation is lost or an interrupt is pending.
+    wrs_nto "0000000 01101 00000 000 00000 1110011" "" flow Exit |m, i| m.call(i, helpers::wrs);
+    /// The same, for a short time only.
+    wrs_sto "0000000 11101 00000 000 00000 1110011" "" flow Exit |m, i| m.call(i, helpers::wrs);
+}

@@ -1,0 +1,31 @@
+//! RISC-V harts: the instruction table, CSRs, the MMU, the interpreter and the JIT.
+//!
+//! Each instruction is written once, generic over [`isa::Ops`]; see `ARCHITECTURE.md` for the walk of one.
+
+pub mod csr;
+pub mod extension;
+pub mod isa;
+
+mod block;
+mod engine;
+mod hart;
+mod helpers;
+mod interpreter;
+mod memory;
+mod mmu;
+mod operations;
+mod pmp;
+mod shared;
+mod tlb;
+mod trap;
+
+pub use engine::{Engine, EngineKind};
+pub use hart::{CACHE_BLOCK_SIZE, Configuration, Hart, HartState, Stop};
+pub use interpreter::Interpreter;
+pub use mmu::{Access, Fault};
+pub use shared::{HartShared, Request, event};
+pub use trap::{CAUSE_INTERRUPT, Exception, Privilege, interrupt};
+
+/// Proof that an instruction did not finish: the hart holds the trap that it raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trapped(pub(crate) ());

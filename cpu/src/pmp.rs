@@ -1,0 +1,184 @@
+//! Physical memory protection (privileged specification §3.7): 16 entries, granularity of four bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Privilege;
+use crate::mmu::Access;
+
+/// Number of entries.
+pub const ENTRIES: usize = 16;
+
+const READ: u8 = 1;
+const WRITE: u8 = 2;
+const EXECUTE: u8 = 4;
+const MODE_SHIFT: u8 = 3;
+const LOCKED: u8 = 0x80;
+/// Bits 5 and 6 of a configuration are reserved and read as zero.
+const IMPLEMENTED: u8 = LOCKED | 3 << MODE_SHIFT | EXECUTE | WRITE | READ;
+
+const TOP_OF_RANGE: u8 = 1;
+const NATURALLY_ALIGNED_4: u8 = 2;
+const NATURALLY_ALIGNED: u8 = 3;
+
+/// Bits of `pmpaddr`: physical addresses have 56 bits, of which bits 55 to 2 are kept.
+const ADDRESS_MASK: u64 = (1 << 54) - 1;
+
+/// The entries and the verdicts that follow from them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pmp {
+    configuration: [u8; ENTRIES],
+    address: [u64; ENTRIES],
+}
+
+/// The range of bytes that an entry matches, first to last; `None` matches nothing.
+type Range = Option<(u64, u64)>;
+
+impl Pmp {
+    /// Reads `pmpcfg` register `index` (even for RV64), eight entries each.
+    pub fn configuration(&self, index: usize) -> u64 {
+        let first = index * 4;
+        u64::from_le_bytes(std::array::from_fn(|i| self.configuration.get(first + i).copied().unwrap_or(0)))
+    }
+
+    /// Writes `pmpcfg` register `index`; locked entries keep their configuration.
+    pub fn set_configuration(&mut self, index: usize, value: u64) {
+        for (entry, byte) in value.to_le_bytes().into_iter().enumerate() {
+            let Some(configuration) = self.configuration.get_mut(index * 4 + entry) else { return };
+            // R=0 with W=1 is reserved; this WARL field then keeps its value.
+            if *configuration & LOCKED == 0 && byte & (READ | WRITE) != WRITE {
+                *configuration = byte & IMPLEMENTED;
+            }
+        }
+    }
+
+    /// Reads `pmpaddr` register `index`.
+    pub fn address(&self, index: usize) -> u64 {
+        self.address[index]
+    }
+
+    /// Writes `pmpaddr` register `index`, unless it is locked or bounds a locked range (§3.7.1.2).
+    pub fn set_address(&mut self, index: usize, value: u64) {
+        let bounds_locked_range = self
+            .configuration
+            .get(index + 1)
+            .is_some_and(|next| next & LOCKED != 0 && next >> MODE_SHIFT & 3 == TOP_OF_RANGE);
+        if self.configuration[index] & LOCKED == 0 && !bounds_locked_range {
+            self.address[index] = value & ADDRESS_MASK;
+        }
+    }
+
+    fn range(&self, index: usize) -> Range {
+        let address = self.address[index];
+        match self.configuration[index] >> MODE_SHIFT & 3 {
+            TOP_OF_RANGE => {
+                let start = index.checked_sub(1).map_or(0, |before| self.address[before] << 2);
+                let end = address << 2;
+                (start < end).then(|| (start, end - 1))
+            }
+            NATURALLY_ALIGNED_4 => Some((address << 2, (address << 2) + 3)),
+            NATURALLY_ALIGNED => {
+                // The number of trailing ones gives the size: 2^(ones + 3) bytes.
+                let size_mask = (address ^ (address + 1)) << 2 | 3;
+                Some(((address << 2) & !size_mask, (address << 2) | size_mask))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `privilege` may make the access to all of `length` bytes at guest-physical `address`: the first entry
+    /// that matches any byte decides, and must match all of them.
+    pub fn allows(&self, address: u64, length: u64, access: Access, privilege: Privilege) -> bool {
+        let last = address.saturating_add(length - 1);
+        for index in 0..ENTRIES {
+            let Some((start, end)) = self.range(index) else { continue };
+            if last < start || end < address {
+                continue;
+            }
+            let configuration = self.configuration[index];
+            let permission = match access {
+                Access::Read => READ,
+                Access::Write => WRITE,
+                Access::Execute => EXECUTE,
+            };
+            let free = privilege == Privilege::Machine && configuration & LOCKED == 0;
+            return start <= address && last <= end && (free || configuration & permission != 0);
+        }
+        privilege == Privilege::Machine
+    }
+
+    /// Whether one entry, or none, decides for all bytes of `start..start + length`.
+    pub fn is_uniform(&self, start: u64, length: u64) -> bool {
+        let last = start.saturating_add(length - 1);
+        for index in 0..ENTRIES {
+            if let Some((first, end)) = self.range(index)
+                && first <= last
+                && start <= end
+            {
+                return first <= start && last <= end;
+            }
+        }
+        true
+    }
+
+    /// Gives S- and U-mode all of memory through the last entry, as firmware does before it hands over.
+    pub fn open(&mut self) {
+        *self = Self::default();
+        self.address[ENTRIES - 1] = ADDRESS_MASK;
+        self.configuration[ENTRIES - 1] = NATURALLY_ALIGNED << MODE_SHIFT | READ | WRITE | EXECUTE;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Privilege::{Machine, Supervisor};
+
+    #[test]
+    fn without_entries_only_machine_mode_may() {
+        let pmp = Pmp::default();
+        assert!(pmp.allows(0x8000_0000, 8, Access::Write, Machine));
+        assert!(!pmp.allows(0x8000_0000, 8, Access::Read, Supervisor));
+    }
+
+    #[test]
+    fn napot_covers_its_range_and_nothing_else() {
+        let mut pmp = Pmp::default();
+        // 4 KiB at 0x8000_0000: ones in the low nine bits.
+        pmp.set_address(0, 0x8000_0000 >> 2 | 0x1ff);
+        pmp.set_configuration(0, 0x19); // NAPOT, R
+        assert!(pmp.allows(0x8000_0ff8, 8, Access::Read, Supervisor));
+        assert!(!pmp.allows(0x8000_0ff9, 8, Access::Read, Supervisor), "an access must match whole");
+        assert!(!pmp.allows(0x8000_0000, 8, Access::Write, Supervisor));
+        assert!(pmp.allows(0x8000_0000, 8, Access::Write, Machine), "not locked");
+        assert!(pmp.is_uniform(0x8000_0000, 4096) && !pmp.is_uniform(0x8000_0000, 8192));
+        pmp.set_configuration(0, 0x99);
+        assert!(!pmp.allows(0x8000_0000, 8, Access::Write, Machine), "locked");
+        pmp.set_configuration(0, 0);
+        pmp.set_address(0, 0);
+        assert_eq!((pmp.configuration(0), pmp.address(0)), (0x99, 0x8000_0000 >> 2 | 0x1ff));
+    }
+
+    #[test]
+    fn all_ones_is_all_of_memory_and_top_of_range_is_half_open() {
+        let mut pmp = Pmp::default();
+        pmp.open();
+        assert!(pmp.allows(0, 8, Access::Execute, Supervisor) && pmp.allows((1 << 56) - 8, 8, Access::Read, Supervisor));
+        let mut pmp = Pmp::default();
+        pmp.set_address(0, 0x1000 >> 2);
+        pmp.set_address(1, 0x2000 >> 2);
+        pmp.set_configuration(0, 0x0b << 8); // entry 1: TOR, RW
+        assert!(!pmp.allows(0xffc, 4, Access::Read, Supervisor));
+        assert!(pmp.allows(0x1000, 4, Access::Read, Supervisor) && pmp.allows(0x1ffc, 4, Access::Write, Supervisor));
+        assert!(!pmp.allows(0x2000, 4, Access::Read, Supervisor));
+        pmp.set_configuration(0, 0x8b << 8);
+        pmp.set_address(0, 0);
+        assert_eq!(pmp.address(0), 0x1000 >> 2, "bounds a locked range");
+    }
+
+    #[test]
+    fn write_without_read_is_reserved() {
+        let mut pmp = Pmp::default();
+        pmp.set_configuration(0, 0x1a);
+        assert_eq!(pmp.configuration(0), 0);
+    }
+}

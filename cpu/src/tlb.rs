@@ -1,0 +1,290 @@
+//! The software TLB: direct-mapped tables of virtual pages whose access needs no further check.
+//!
+//! An entry exists only where the page is RAM, the access is allowed for the whole page by the page table and by PMP,
+//! the A bit (for writes the D bit too) is set, and, for writes, nobody listens to the page
+//! ([`bus::PageFlags`]). Invalid translations are never cached (Svvptc).
+//!
+//! **Contexts.** The low twelve bits of a tag hold a context number that stands for one address space in one
+//! privilege, and three zero bits that a misaligned address spoils. A switch of privilege or `satp` picks another
+//! number and costs nothing; a full flush forgets all numbers and costs as little; the tables are wiped only when the
+//! numbers run out.
+//!
+//! **Single pages.** A page has one slot whatever its context, so that `sfence.vma` with an address clears three slots.
+//! Entries of superpages are as small as others; a filter of the 2 MiB regions with any of them tells when a flush by
+//! address has to become a full one.
+
+use std::collections::HashMap;
+
+use bus::PAGE_SIZE;
+
+use crate::Privilege;
+use crate::mmu::Access;
+
+/// Entries per table.
+pub const ENTRIES: usize = 1024;
+
+const PAGE_MASK: u64 = !(PAGE_SIZE - 1);
+const CONTEXT_SHIFT: u32 = 3;
+/// Context numbers that fit a tag.
+const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
+/// How many user pages S-mode may have entries for before SUM's end wipes all instead of each.
+const USER_SLOTS: usize = 256;
+
+/// One translation. `tag` equals the page's address with the context; `delta` leads from the virtual address to the
+/// offset in RAM.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct Entry {
+    /// Virtual page and context; zero matches nothing, as context numbers start at one.
+    pub tag: u64,
+    /// What to add to the virtual address, wrapping.
+    pub delta: u64,
+}
+
+/// One address space in one privilege, as a number in a tag's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context(u64);
+
+impl Context {
+    /// The number, unique among the contexts that live.
+    pub fn number(self) -> u64 {
+        self.0 >> CONTEXT_SHIFT
+    }
+
+    /// The number in the place where a tag has it.
+    pub fn tag_bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// The numbers of one `satp` value's contexts, by privilege and MXR; zero is none yet.
+type Numbers = [u16; 8];
+
+/// The TLB of one hart.
+pub struct Tlb {
+    /// For loads.
+    pub read: Box<[Entry; ENTRIES]>,
+    /// For stores and atomics.
+    pub write: Box<[Entry; ENTRIES]>,
+    /// For instruction fetches.
+    pub execute: Box<[Entry; ENTRIES]>,
+    numbers: HashMap<u64, Numbers>,
+    next_number: u16,
+    /// The `satp` whose numbers are at hand, and they.
+    current: (u64, Numbers),
+    /// Counts full flushes and reuses of numbers: who caches translations of its own compares it.
+    generation: u64,
+    /// Hashed 2 MiB regions that have had an entry from a superpage since the last full flush.
+    superpages: [u64; 16],
+    /// Slots of user pages that S-mode reached under SUM.
+    user_slots: Vec<(Access, u16)>,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        let table = || Box::new([Entry::default(); ENTRIES]);
+        Self {
+            read: table(),
+            write: table(),
+            execute: table(),
+            numbers: HashMap::new(),
+            next_number: 1,
+            current: (0, [0; 8]),
+            generation: 0,
+            superpages: [0; 16],
+            user_slots: Vec::new(),
+        }
+    }
+}
+
+/// The slot of a virtual address in each table.
+#[inline(always)]
+pub fn slot(address: u64) -> usize {
+    (address / PAGE_SIZE) as usize & (ENTRIES - 1)
+}
+
+/// The tag that an access of `width` bytes at `address` must meet; a misaligned one meets none.
+#[inline(always)]
+pub fn tag(address: u64, width: u64, context: Context) -> u64 {
+    address & (PAGE_MASK | (width - 1)) | context.0
+}
+
+impl Tlb {
+    /// Changes whenever cached translations may have become invalid in all contexts.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The context of an address space in a privilege. `satp` is zero where nothing is translated.
+    pub fn context(&mut self, satp: u64, privilege: Privilege, executable_readable: bool) -> Context {
+        if self.current.0 != satp {
+            let (old, numbers) = self.current;
+            if numbers != [0; 8] {
+                self.numbers.insert(old, numbers);
+            }
+            self.current = (satp, self.numbers.get(&satp).copied().unwrap_or_default());
+        }
+        let index = privilege as usize | usize::from(executable_readable) << 2;
+        if self.current.1[index] == 0 {
+            if self.next_number == CONTEXTS {
+                self.wipe();
+            }
+            self.current.1[index] = self.next_number;
+            self.next_number += 1;
+        }
+        Context(u64::from(self.current.1[index]) << CONTEXT_SHIFT)
+    }
+
+    /// Clears the tables and starts the numbers anew.
+    fn wipe(&mut self) {
+        for table in [&mut self.read, &mut self.write, &mut self.execute] {
+            table.fill(Entry::default());
+        }
+        self.next_number = 1;
+        self.flush();
+    }
+
+    /// Forgets all translations. Contexts at hand must be asked for again.
+    pub fn flush(&mut self) {
+        self.numbers.clear();
+        self.current.1 = [0; 8];
+        self.generation += 1;
+        self.superpages = [0; 16];
+        self.user_slots.clear();
+    }
+
+    /// Forgets the translations of one address space's `satp` values. Contexts at hand must be asked for again.
+    pub fn flush_asid(&mut self, asid: u64) {
+        let of = |satp: u64| crate::csr::satp::ASID.get(satp);
+        self.numbers.retain(|satp, _| of(*satp) != asid);
+        if of(self.current.0) == asid {
+            self.current.1 = [0; 8];
+        }
+        self.generation += 1;
+    }
+
+    /// Forgets the translations of the page at `address`. True if that took a full flush.
+    pub fn flush_page(&mut self, address: u64) -> bool {
+        let (word, bit) = Self::superpage_bit(address);
+        if self.superpages[word] & bit != 0 {
+            self.flush();
+            return true;
+        }
+        let slot = slot(address);
+        for table in [&mut self.read, &mut self.write, &mut self.execute] {
+            table[slot] = Entry::default();
+        }
+        false
+    }
+
+    fn superpage_bit(address: u64) -> (usize, u64) {
+        let hash = (address >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        ((hash / 64) as usize, 1 << (hash % 64))
+    }
+
+    /// Adds a translation of the page of `address` to the page of RAM at `offset`.
+    pub fn fill(&mut self, access: Access, context: Context, address: u64, offset: u64, superpage: bool) {
+        let page = address & PAGE_MASK;
+        if superpage {
+            let (word, bit) = Self::superpage_bit(address);
+            self.superpages[word] |= bit;
+        }
+        self.table(access)[slot(address)] =
+            Entry { tag: page | context.0, delta: (offset & PAGE_MASK).wrapping_sub(page) };
+    }
+
+    /// Notes that the entry just filled for `address` is a user page that S-mode reached under SUM.
+    pub fn note_user_page(&mut self, access: Access, address: u64) {
+        self.user_slots.push((access, slot(address) as u16));
+    }
+
+    /// SUM has ended: forgets the user pages that S-mode reached. True if that took a full flush.
+    pub fn forget_user_pages(&mut self) -> bool {
+        if self.user_slots.len() > USER_SLOTS {
+            self.flush();
+            return true;
+        }
+        for (access, slot) in std::mem::take(&mut self.user_slots) {
+            self.table(access)[usize::from(slot)] = Entry::default();
+        }
+        false
+    }
+
+    fn table(&mut self, access: Access) -> &mut [Entry; ENTRIES] {
+        match access {
+            Access::Read => &mut self.read,
+            Access::Write => &mut self.write,
+            Access::Execute => &mut self.execute,
+        }
+    }
+
+    /// Forgets every write entry that leads to the page of RAM at `offset`: somebody wants to hear of writes to it.
+    pub fn forget_writes_to(&mut self, offset: u64) {
+        for entry in self.write.iter_mut() {
+            if (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == offset & PAGE_MASK {
+                *entry = Entry::default();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hits(tlb: &Tlb, context: Context, address: u64) -> bool {
+        tlb.read[slot(address)].tag == tag(address, 8, context)
+    }
+
+    #[test]
+    fn contexts_are_apart_and_flushes_forget() {
+        let mut tlb = Tlb::default();
+        let one = tlb.context(8 << 60 | 1, Privilege::User, false);
+        tlb.fill(Access::Read, one, 0x5000, 0x1000, false);
+        assert!(hits(&tlb, one, 0x5008) && !hits(&tlb, one, 0x5001), "misaligned misses");
+        let two = tlb.context(8 << 60 | 2, Privilege::User, false);
+        assert!(!hits(&tlb, two, 0x5008));
+        assert_eq!(tlb.context(8 << 60 | 1, Privilege::User, false), one, "numbers are remembered");
+        assert!(!tlb.flush_page(0x5fff));
+        assert!(!hits(&tlb, one, 0x5008));
+        tlb.fill(Access::Read, one, 0x5000, 0x1000, true);
+        assert!(tlb.flush_page(0x6000), "a superpage may cover it");
+        assert_ne!(tlb.context(8 << 60 | 1, Privilege::User, false), one);
+    }
+
+    #[test]
+    fn numbers_run_out_without_false_hits() {
+        let mut tlb = Tlb::default();
+        let first = tlb.context(8 << 60 | 1, Privilege::User, false);
+        tlb.fill(Access::Read, first, 0x5000, 0x1000, false);
+        let mut reused = false;
+        for ppn in 2..3 * u64::from(CONTEXTS) {
+            let context = tlb.context(8 << 60 | ppn, Privilege::User, false);
+            reused |= context == first;
+            assert!(context != first || !hits(&tlb, context, 0x5000));
+        }
+        assert!(reused);
+    }
+
+    #[test]
+    fn an_asid_is_flushed_alone() {
+        let mut tlb = Tlb::default();
+        let satp = |asid: u64| 8 << 60 | asid << 44;
+        let one = tlb.context(satp(1), Privilege::User, false);
+        let two = tlb.context(satp(2), Privilege::User, false);
+        tlb.flush_asid(1);
+        assert_eq!(tlb.context(satp(2), Privilege::User, false), two);
+        assert_ne!(tlb.context(satp(1), Privilege::User, false), one);
+    }
+
+    #[test]
+    fn write_entries_are_found_by_physical_page() {
+        let mut tlb = Tlb::default();
+        let context = tlb.context(0, Privilege::Machine, false);
+        tlb.fill(Access::Write, context, 0xffff_f000, 0x3000, false);
+        tlb.forget_writes_to(0x2fff);
+        assert_ne!(tlb.write[slot(0xffff_f000)].tag, 0);
+        tlb.forget_writes_to(0x3abc);
+        assert_eq!(tlb.write[slot(0xffff_f000)].tag, 0);
+    }
+}

@@ -1,0 +1,13 @@
+//! What a guest finds before its operating system: a kernel placed in RAM, a device tree that describes the board, a
+//! reset vector for machine-mode firmware, and a built-in SBI for when there is none.
+//!
+//! Everything read here comes from outside (image files, a user's device tree, a guest's calls): sizes are bounded
+//! before they are believed, and nothing is written outside of RAM.
+
+#![forbid(unsafe_code)]
+
+pub mod device_tree;
+pub mod image;
+pub mod layout;
+mod quantity;
+pub mod reset_vector;

@@ -1,0 +1,180 @@
+//! The user's cache folder: files that appear only when they are whole, and that are checked when they are read back.
+//!
+//! Two processes may work on the same cache at once: every file is written under a temporary name in the folder where it
+//! will stay and renamed, its final name says which content it has, and whoever comes second replaces it by the same.
+//!
+//! ```text
+//! dists/SUITE/MIRROR/InRelease      the signed release file, named after the mirror; its age is the index's age
+//! indices/SHA256                    what is needed of a package index, by the hash of Packages.xz
+//! debs/NAME_SHA256.deb
+//! kernels/KEY/                      image and modules of a kernel package
+//! quick-start/KEY, KEY.cpio
+//! ```
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use etcetera::BaseStrategy;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::error::{Error, Result};
+
+/// The folder that holds everything fetched and made.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// The folder given, else `VERVET_CACHE`, else `vervet` in the user's cache folder.
+    pub(crate) fn open(folder: Option<&Path>) -> Result<Self> {
+        let root = match (folder, std::env::var_os("VERVET_CACHE").filter(|v| !v.is_empty())) {
+            (Some(folder), _) => folder.to_path_buf(),
+            (None, Some(folder)) => PathBuf::from(folder),
+            (None, None) => etcetera::base_strategy::choose_native_strategy()
+                .map_err(|e| Error::NoCache { reason: e.to_string() })?
+                .cache_dir()
+                .join("vervet"),
+        };
+        fs::create_dir_all(&root).map_err(|e| Error::NoCache { reason: format!("{}: {e}", root.display()) })?;
+        Ok(Cache { root })
+    }
+
+    /// A path in the cache.
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// A temporary file beside `path`, to be kept there with [`keep`]. Leftovers of processes that died are removed.
+    pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile> {
+        let folder = prepare_parent(path)?;
+        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(Error::io(folder, "write into"))
+    }
+}
+
+const TEMPORARY: &str = ".partial-";
+
+/// Makes the folder that `path` lies in and clears it of leftovers older than a day.
+pub(crate) fn prepare_parent(path: &Path) -> Result<&Path> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
+    for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))?.flatten() {
+        let stale = age(&entry.path()).is_some_and(|age| age > Duration::from_secs(24 * 3600));
+        if stale && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            // Best effort: another process may be removing it too.
+            let _ = if entry.path().is_dir() {
+                fs::remove_dir_all(entry.path())
+            } else {
+                fs::remove_file(entry.path())
+            };
+        }
+    }
+    Ok(folder)
+}
+
+/// A temporary folder beside `path`.
+pub(crate) fn temporary_folder(path: &Path) -> Result<tempfile::TempDir> {
+    let folder = prepare_parent(path)?;
+    tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(Error::io(folder, "write into"))
+}
+
+/// Gives a finished temporary file its name.
+pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
+    file.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), action: "write", source: e.error })?;
+    Ok(())
+}
+
+/// Writes a whole file at once.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = Cache::temporary(path)?;
+    file.write_all(bytes).map_err(Error::io(path, "write"))?;
+    keep(file, path)
+}
+
+/// Writes a file that carries its own SHA-256 in front.
+pub(crate) fn write_sealed(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = Cache::temporary(path)?;
+    let mut both = || -> io::Result<()> {
+        file.write_all(sha256(bytes).as_bytes())?;
+        file.write_all(b"\n")?;
+        file.write_all(bytes)
+    };
+    both().map_err(Error::io(path, "write"))?;
+    keep(file, path)
+}
+
+/// Reads a file written by [`write_sealed`]; `None` if it is absent or damaged.
+pub(crate) fn read_sealed(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(path).ok()?;
+    if bytes.get(64) != Some(&b'\n') {
+        return None;
+    }
+    let content = bytes.split_off(65);
+    (sha256(&content).as_bytes() == &bytes[..64]).then_some(content)
+}
+
+/// Whether a file has this SHA-256 (lower-case hexadecimal).
+pub(crate) fn is_intact(path: &Path, expected: &str) -> bool {
+    File::open(path).and_then(|file| sha256_of(file)).is_ok_and(|found| found == expected)
+}
+
+/// SHA-256 in lower-case hexadecimal.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn sha256_of(mut reader: impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(length) => hash.update(&buffer[..length]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
+}
+
+/// Time since a file was written; zero if the clock went back meanwhile, `None` if there is no such file.
+pub(crate) fn age(path: &Path) -> Option<Duration> {
+    let written = fs::metadata(path).and_then(|m| m.modified()).ok()?;
+    Some(SystemTime::now().duration_since(written).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sealed_files_notice_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        assert_eq!(read_sealed(&path), None);
+        write_sealed(&path, b"content").unwrap();
+        assert_eq!(read_sealed(&path).as_deref(), Some(&b"content"[..]));
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(read_sealed(&path), None);
+        fs::write(&path, &bytes[..40]).unwrap();
+        assert_eq!(read_sealed(&path), None);
+    }
+
+    #[test]
+    fn hash_of_the_standard() {
+        // FIPS 180-4, the example of one block.
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(b"abc"), expected);
+        assert_eq!(sha256_of(&b"abc"[..]).unwrap(), expected);
+    }
+}

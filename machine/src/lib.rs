@@ -1,0 +1,12 @@
+//! Machines: boards put together, run, paused, saved and restored; test programs; the command line.
+
+#![forbid(unsafe_code)]
+
+pub mod board;
+pub mod cli;
+pub mod htif;
+mod machine;
+pub mod test_program;
+pub mod trace;
+
+pub use machine::{Core, Event, Events, Machine, MachineError, MachineState, Wiring};

@@ -1,0 +1,386 @@
+//! A machine: harts on host threads, devices on a bus, and the power switch between them.
+//!
+//! While the machine is paused it owns its harts; while it runs each hart's thread does. So nothing can touch a hart
+//! that runs, by construction: [`Machine::pause`] asks every thread to stop at an instruction boundary and takes the
+//! harts back.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bus::{AddressSpace, Clock, PowerRequest, PowerSwitch, StateError};
+use cpu::{Engine, Hart, HartShared, HartState, Stop, event};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use firmware::sbi::{Outcome, Sbi};
+use serde::{Deserialize, Serialize};
+
+/// What a running machine tells its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The guest pressed the power switch; its harts have been told to pause.
+    Power(PowerRequest),
+    /// The user wants to leave: the console's escape key, a signal.
+    Quit,
+    /// A page that is being watched was written.
+    Watch,
+    /// A hart's thread ended with a panic: a bug of the emulator.
+    Crashed(u64),
+}
+
+/// Why a machine's operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The host gave no thread.
+    #[error("the host cannot start a thread for hart {hart}: {source}")]
+    Thread {
+        /// Number of the hart.
+        hart: u64,
+        /// The host's reason.
+        source: std::io::Error,
+    },
+    /// A hart's thread panicked.
+    #[error("hart {0} ended by an internal error; the guest cannot go on")]
+    HartCrashed(u64),
+    /// A state could not be saved or restored.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// The sending half of a machine's events: what the console, signals and devices hold.
+#[derive(Clone)]
+pub struct Events {
+    sender: Sender<Event>,
+    harts: Arc<[Arc<HartShared>]>,
+}
+
+impl Events {
+    /// Sends an event; a machine that is gone does not hear it.
+    pub fn send(&self, event: Event) {
+        let _ = self.sender.send(event);
+    }
+
+    /// A power switch that stops all harts and tells the machine's owner.
+    pub fn power_switch(&self) -> PowerSwitch {
+        let events = self.clone();
+        PowerSwitch::new(move |request| {
+            for hart in events.harts.iter() {
+                hart.raise(event::PAUSE);
+            }
+            events.send(Event::Power(request));
+        })
+    }
+}
+
+/// One hart with the engine that runs it.
+pub struct Core {
+    /// The hart.
+    pub hart: Hart,
+    /// Its engine.
+    pub engine: Engine,
+}
+
+/// What all harts' threads share.
+struct Common {
+    sbi: Option<Sbi>,
+    power: PowerSwitch,
+    events: Events,
+}
+
+/// Everything of a machine, serialised.
+#[derive(Serialize, Deserialize)]
+pub struct MachineState {
+    /// The clock's ticks.
+    time: u64,
+    harts: Vec<HartState>,
+    sbi: Option<Vec<u8>>,
+    /// Name, address and state of each device.
+    devices: Vec<(String, u64, Vec<u8>)>,
+    /// Pages of RAM that are not zero: number and bytes.
+    pages: Vec<(u64, Vec<u8>)>,
+}
+
+/// A machine.
+pub struct Machine {
+    bus: Arc<AddressSpace>,
+    clock: Clock,
+    harts: Arc<[Arc<HartShared>]>,
+    common: Arc<Common>,
+    received: Receiver<Event>,
+    /// The harts, while paused.
+    cores: Vec<Core>,
+    /// Their threads, while running.
+    threads: Vec<JoinHandle<Core>>,
+}
+
+/// The channel and the harts' shared parts, made before the devices that need them.
+pub struct Wiring {
+    /// The shared parts of the harts.
+    pub harts: Arc<[Arc<HartShared>]>,
+    /// Where devices and the console send events.
+    pub events: Events,
+    received: Receiver<Event>,
+}
+
+impl Wiring {
+    /// Wiring for `count` harts.
+    pub fn new(count: u64) -> Self {
+        let (sender, received) = crossbeam::channel::unbounded();
+        let harts: Arc<[_]> = (0..count).map(|id| Arc::new(HartShared::new(id))).collect();
+        Self { events: Events { sender, harts: harts.clone() }, harts, received }
+    }
+}
+
+impl Machine {
+    /// Puts a machine together, paused, its devices and harts in their reset state.
+    pub fn new(wiring: Wiring, bus: Arc<AddressSpace>, clock: Clock, cores: Vec<Core>, sbi: Option<Sbi>) -> Self {
+        clock.pause();
+        let Wiring { harts, events, received } = wiring;
+        let common = Arc::new(Common { sbi, power: events.power_switch(), events });
+        Self { bus, clock, harts, common, received, cores, threads: Vec::new() }
+    }
+
+    /// The physical address space.
+    pub fn bus(&self) -> &Arc<AddressSpace> {
+        &self.bus
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Where events can be sent to.
+    pub fn events(&self) -> &Events {
+        &self.common.events
+    }
+
+    /// The built-in SBI, if the machine has it.
+    pub fn sbi(&self) -> Option<&Sbi> {
+        self.common.sbi.as_ref()
+    }
+
+    /// The harts; empty while the machine runs.
+    pub fn cores(&mut self) -> &mut [Core] {
+        &mut self.cores
+    }
+
+    /// Whether the harts' threads run.
+    pub fn is_running(&self) -> bool {
+        !self.threads.is_empty()
+    }
+
+    /// Starts the harts' threads, the clock and the devices.
+    ///
+    /// # Errors
+    /// The host gives no threads; the machine stays paused.
+    pub fn start(&mut self) -> Result<(), MachineError> {
+        if self.is_running() {
+            return Ok(());
+        }
+        for hart in self.harts.iter() {
+            hart.withdraw(event::PAUSE);
+        }
+        for mapped in self.bus.devices() {
+            mapped.device.resume();
+        }
+        self.clock.resume();
+        for core in std::mem::take(&mut self.cores) {
+            let hart = core.hart.shared().id();
+            let common = self.common.clone();
+            let thread = std::thread::Builder::new().name(format!("hart {hart}"));
+            match thread.spawn(move || run_hart(core, &common)) {
+                Ok(thread) => self.threads.push(thread),
+                Err(source) => {
+                    // The core went with the closure: what is left cannot go on without it.
+                    let _ = self.pause();
+                    return Err(MachineError::Thread { hart, source });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all harts at an instruction boundary, then devices and clock.
+    ///
+    /// # Errors
+    /// A hart's thread has panicked.
+    pub fn pause(&mut self) -> Result<(), MachineError> {
+        if !self.is_running() {
+            return Ok(());
+        }
+        for hart in self.harts.iter() {
+            hart.raise(event::PAUSE);
+        }
+        let mut crashed = None;
+        for (id, thread) in std::mem::take(&mut self.threads).into_iter().enumerate() {
+            match thread.join() {
+                Ok(core) => self.cores.push(core),
+                Err(_) => crashed = Some(id as u64),
+            }
+        }
+        self.clock.pause();
+        for mapped in self.bus.devices() {
+            mapped.device.pause();
+        }
+        for hart in self.harts.iter() {
+            hart.withdraw(event::PAUSE);
+        }
+        crashed.map_or(Ok(()), |hart| Err(MachineError::HartCrashed(hart)))
+    }
+
+    /// Waits for the next event; `None` after the timeout.
+    pub fn wait(&self, timeout: Option<Duration>) -> Option<Event> {
+        match timeout {
+            None => self.received.recv().ok(),
+            Some(timeout) => match self.received.recv_timeout(timeout) {
+                Ok(event) => Some(event),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+            },
+        }
+    }
+
+    /// Puts devices and harts into their reset state and forgets events that are under way. The machine must be paused;
+    /// RAM keeps what it has.
+    pub fn reset(&mut self) {
+        while self.received.try_recv().is_ok() {}
+        for mapped in self.bus.devices() {
+            mapped.device.reset();
+        }
+        for core in &mut self.cores {
+            core.hart.reset();
+        }
+        if let Some(sbi) = &self.common.sbi {
+            sbi.reset();
+        }
+    }
+
+    /// Runs one hart on this thread, for at most `budget` instructions: SBI calls are answered, `wfi` waits. The
+    /// machine must be paused; the clock and the devices run meanwhile only if the caller lets them.
+    pub fn run_hart(&mut self, index: usize, budget: u64) -> Stop {
+        let common = self.common.clone();
+        run_core(&mut self.cores[index], &common, budget)
+    }
+
+    /// Serialises the paused machine.
+    ///
+    /// # Errors
+    /// A device cannot be saved.
+    pub fn save(&mut self) -> Result<MachineState, MachineError> {
+        self.pause()?;
+        let devices = self.bus.devices().iter();
+        let devices = devices
+            .map(|mapped| Ok((mapped.device.name().to_owned(), mapped.base, mapped.device.save()?)))
+            .collect::<Result<_, StateError>>()?;
+        let ram = self.bus.ram();
+        let mut page = vec![0; bus::PAGE_SIZE as usize];
+        let mut pages = Vec::new();
+        for number in 0..ram.size() / bus::PAGE_SIZE {
+            if ram.read(ram.base() + number * bus::PAGE_SIZE, &mut page).is_some() && page.iter().any(|byte| *byte != 0)
+            {
+                pages.push((number, page.clone()));
+            }
+        }
+        Ok(MachineState {
+            time: self.clock.now(),
+            harts: self.cores.iter().map(|core| core.hart.save()).collect(),
+            sbi: self.common.sbi.as_ref().map(Sbi::save).transpose()?,
+            devices,
+            pages,
+        })
+    }
+
+    /// Takes over the state of a machine with the same board. The machine must be fresh and paused; after an error it
+    /// is of no use.
+    ///
+    /// # Errors
+    /// The state is of another board, or damaged.
+    pub fn restore(&mut self, state: MachineState) -> Result<(), MachineError> {
+        let MachineState { time, harts, sbi, devices, pages } = state;
+        let mismatch = |reason: &str| StateError::Mismatch { device: "machine".into(), reason: reason.into() };
+        let here: Vec<_> = self.bus.devices().iter().map(|m| (m.device.name(), m.base)).collect();
+        let there: Vec<_> = devices.iter().map(|(name, base, _)| (name.as_str(), *base)).collect();
+        if here != there || harts.len() != self.cores.len() {
+            return Err(mismatch("it was saved on a machine with other devices or harts").into());
+        }
+        self.clock.set(time);
+        let ram = self.bus.ram();
+        for (number, bytes) in pages {
+            let address = number.checked_mul(bus::PAGE_SIZE).and_then(|offset| offset.checked_add(ram.base()));
+            let address = address.ok_or_else(|| mismatch("a page lies outside of RAM"))?;
+            ram.write(address, &bytes).ok_or_else(|| mismatch("a page lies outside of RAM"))?;
+        }
+        for (mapped, (_, _, state)) in self.bus.devices().iter().zip(&devices) {
+            mapped.device.restore(state)?;
+        }
+        for (core, state) in self.cores.iter_mut().zip(harts) {
+            core.hart.restore(state)?;
+        }
+        match (&self.common.sbi, sbi) {
+            (Some(sbi), Some(state)) => sbi.restore(&state)?,
+            (None, None) => {}
+            _ => return Err(mismatch("one of the machines has the built-in SBI, the other has not").into()),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Err(error) = self.pause() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// A hart's thread: runs until a pause.
+fn run_hart(mut core: Core, common: &Common) -> Core {
+    /// Tells the owner when the thread unwinds.
+    struct OnPanic<'a>(&'a Common, u64);
+    impl Drop for OnPanic<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.events.send(Event::Crashed(self.1));
+            }
+        }
+    }
+    let _guard = OnPanic(common, core.hart.shared().id());
+    loop {
+        match run_core(&mut core, common, u64::MAX) {
+            Stop::Pause => return core,
+            Stop::Watch => common.events.send(Event::Watch),
+            Stop::Budget | Stop::EnvironmentCall | Stop::WaitForInterrupt => {}
+        }
+    }
+}
+
+/// Runs a hart until it has to stop for its owner's sake.
+fn run_core(core: &mut Core, common: &Common, budget: u64) -> Stop {
+    let Core { hart, engine } = core;
+    let limit = hart.counts().retired.saturating_add(budget);
+    loop {
+        if let Some(sbi) = &common.sbi
+            && !sbi.is_started(hart)
+        {
+            // A stopped or suspended hart serves remote fences and waits.
+            if hart.shared().events() & event::PAUSE != 0 {
+                return Stop::Pause;
+            }
+            sbi.wait_stopped(hart);
+            continue;
+        }
+        match engine.run(hart, limit.saturating_sub(hart.counts().retired)) {
+            Stop::EnvironmentCall => {
+                let Some(sbi) = &common.sbi else { continue };
+                if let Outcome::Power(request) = sbi.call(hart) {
+                    common.power.press(request);
+                }
+            }
+            Stop::WaitForInterrupt => {
+                if !hart.has_pending_interrupt() {
+                    hart.shared().park(None);
+                }
+            }
+            stop => return stop,
+        }
+    }
+}

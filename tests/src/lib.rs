@@ -1,0 +1,1 @@
+//! Whole-system tests, conformance programs, benchmarks and fuzz targets

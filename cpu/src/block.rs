@@ -7,7 +7,7 @@ use bus::{PAGE_SIZE, PageFlags};
 
 use crate::csr::mstatus;
 use crate::interpreter::{Handler, handler, illegal_handler};
-use crate::isa::{self, Flow, Insn};
+use crate::isa::{self, Flow, Insn, Opcode};
 use crate::mmu::Access;
 use crate::trap::Exception;
 use crate::{Hart, Trapped, tlb};
@@ -201,28 +201,24 @@ impl Blocks {
 
     /// Fetches one instruction by parcels, each translated and checked.
     fn single(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
-        let pc = hart.pc;
-        let low = hart.fetch_parcel(pc)?;
-        let word = if low & 3 == 3 {
-            let high = hart.fetch_parcel(pc.wrapping_add(2))?;
-            u32::from(high) << 16 | u32::from(low)
-        } else {
-            low.into()
-        };
+        let word = hart.fetch_word(hart.pc)?;
         let (op, _) = decode_op(hart, word);
         Ok(Found::Single(Box::new(op)))
     }
 }
 
+/// What an encoding means in the hart's mode; `None` if it is illegal.
+pub(crate) fn decode_in_mode(hart: &Hart, word: u32) -> Option<(Opcode, Insn)> {
+    let (opcode, insn) = isa::decode(word, &hart.configuration().extensions)?;
+    let mode = mode_bits(hart);
+    let illegal = opcode.row().is_float() && (mode & 1 != 0 || mode & 2 != 0 && insn.rm == 7);
+    (!illegal).then_some((opcode, insn))
+}
+
 /// Decodes one encoding in the hart's mode; an illegal one becomes an operation that says so.
 fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
-    let mode = mode_bits(hart);
-    if let Some((opcode, insn)) = isa::decode(word, &hart.configuration().extensions) {
-        let row = opcode.row();
-        let illegal = row.is_float() && (mode & 1 != 0 || mode & 2 != 0 && insn.rm == 7);
-        if !illegal {
-            return (Op { handler: handler(opcode), insn }, row.flow);
-        }
+    if let Some((opcode, insn)) = decode_in_mode(hart, word) {
+        return (Op { handler: handler(opcode), insn }, opcode.row().flow);
     }
     (Op { handler: illegal_handler, insn: Insn { raw: word, ..Insn::default() } }, Flow::Exit)
 }

@@ -26,6 +26,8 @@ impl Engine {
 
     /// Runs `hart` until something stops it at an instruction boundary, at most `budget` instructions.
     pub fn run(&mut self, hart: &mut Hart, budget: u64) -> Stop {
+        // Interrupts may have become pending while the hart rested.
+        hart.reconsider_interrupts();
         match self {
             Engine::Interpreter(interpreter) => interpreter.run(hart, budget),
         }

@@ -102,8 +102,6 @@ extensions! {
     Zihpm "zihpm" Name true needs Zicsr;
     /// May-be-operations.
     Zimop "zimop" Name false;
-    /// Data-independent execution latency.
-    Zkt "zkt" Name false;
     /// Reservation sets of 64 bytes.
     Za64rs "za64rs" Name false needs Zalrsc;
     /// Atomic memory operations.
@@ -138,6 +136,8 @@ extensions! {
     Zbc "zbc" Name true;
     /// Single-bit instructions.
     Zbs "zbs" Name true;
+    /// Data-independent execution latency.
+    Zkt "zkt" Name false;
     /// Enhancements of physical memory protection.
     Smepmp "smepmp" Name false;
     /// Pointer masking in M-mode.
@@ -252,7 +252,9 @@ impl ExtensionSet {
 
     /// Everything that is implemented.
     pub fn implemented() -> ExtensionSet {
-        Extension::all().filter(|extension| extension.is_implemented()).collect()
+        Extension::all()
+            .filter(|extension| extension.is_implemented())
+            .collect()
     }
 
     /// Every extension that the table knows, implemented or not.
@@ -342,7 +344,10 @@ impl ExtensionSet {
 
     /// The values of the device-tree property `riscv,isa-extensions`.
     pub fn device_tree_names(&self) -> Vec<&'static str> {
-        self.iter().filter(|e| e.description().listing != Listing::Unlisted).map(Extension::name).collect()
+        self.iter()
+            .filter(|e| e.description().listing != Listing::Unlisted)
+            .map(Extension::name)
+            .collect()
     }
 
     /// The value of the older device-tree property `riscv,isa`.
@@ -369,7 +374,10 @@ impl ExtensionSet {
         let mut parts = argument.split(',').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let Some(profile) = PROFILES.iter().find(|profile| profile.name.eq_ignore_ascii_case(name)) else {
-            return Err(CpuArgumentError::Profile { name: name.into(), valid: names(PROFILES.iter().map(|p| p.name)) });
+            return Err(CpuArgumentError::Profile {
+                name: name.into(),
+                valid: names(PROFILES.iter().map(|p| p.name)),
+            });
         };
         let mut set = ExtensionSet::EMPTY;
         for extension in (profile.extensions)() {
@@ -404,7 +412,9 @@ impl ExtensionSet {
 
 impl FromIterator<Extension> for ExtensionSet {
     fn from_iter<T: IntoIterator<Item = Extension>>(extensions: T) -> Self {
-        extensions.into_iter().fold(ExtensionSet::EMPTY, |set, extension| set.union(ExtensionSet::of(&[extension])))
+        extensions.into_iter().fold(ExtensionSet::EMPTY, |set, extension| {
+            set.union(ExtensionSet::of(&[extension]))
+        })
     }
 }
 
@@ -454,15 +464,26 @@ struct Profile {
 }
 
 static PROFILES: &[Profile] = &[
-    Profile { name: "rv64gc", extensions: rv64gc },
-    Profile { name: "rva22", extensions: rva22 },
-    Profile { name: "max", extensions: || ExtensionSet::implemented().iter().collect() },
+    Profile {
+        name: "rv64gc",
+        extensions: rv64gc,
+    },
+    Profile {
+        name: "rva22",
+        extensions: rva22,
+    },
+    Profile {
+        name: "max",
+        extensions: || ExtensionSet::implemented().iter().collect(),
+    },
 ];
 
 /// RV64GC with the counters, supervisor mode and page tables that operating systems expect.
 fn rv64gc() -> Vec<Extension> {
     use Extension::*;
-    vec![I, M, A, F, D, C, Zicsr, Zifencei, Zicntr, Zihpm, S, U, Sv39, Sv48, Sv57, Svade]
+    vec![
+        I, M, A, F, D, C, Zicsr, Zifencei, Zicntr, Zihpm, S, U, Sv39, Sv48, Sv57, Svade,
+    ]
 }
 
 /// RVA22S64 (RISC-V profiles, "RVA22 Profiles"): what is mandatory, and those of its options that need neither V, H
@@ -471,12 +492,50 @@ fn rva22() -> Vec<Extension> {
     use Extension::*;
     vec![
         // RVA22U64, mandatory.
-        I, M, A, F, D, C, B, Zicsr, Zicntr, Zihpm, Ziccif, Ziccrse, Ziccamoa, Zicclsm, Za64rs, Zihintpause, Zba, Zbb,
-        Zbs, Zic64b, Zicbom, Zicbop, Zicboz, Zfhmin, Zkt, // RVA22U64, optional.
+        I,
+        M,
+        A,
+        F,
+        D,
+        C,
+        B,
+        Zicsr,
+        Zicntr,
+        Zihpm,
+        Ziccif,
+        Ziccrse,
+        Ziccamoa,
+        Zicclsm,
+        Za64rs,
+        Zihintpause,
+        Zba,
+        Zbb,
+        Zbs,
+        Zic64b,
+        Zicbom,
+        Zicbop,
+        Zicboz,
+        Zfhmin,
+        Zkt, // RVA22U64, optional.
         Zfh, // RVA22S64, mandatory.
-        Zifencei, S, U, Sv39, Svade, Ssccptr, Sstvecd, Sstvala, Sscounterenw, Svpbmt, Svinval,
+        Zifencei,
+        S,
+        U,
+        Sv39,
+        Svade,
+        Ssccptr,
+        Sstvecd,
+        Sstvala,
+        Sscounterenw,
+        Svpbmt,
+        Svinval,
         // RVA22S64, optional.
-        Sv48, Sv57, Svnapot, Ssu64xl, Sstc, Sscofpmf,
+        Sv48,
+        Sv57,
+        Svnapot,
+        Ssu64xl,
+        Sstc,
+        Sscofpmf,
     ]
 }
 
@@ -514,7 +573,6 @@ mod tests {
         sorted.sort_by_key(|e| key(e));
         let expected: Vec<_> = sorted.iter().map(|e| e.name()).collect();
         let found: Vec<_> = extensions.iter().map(|e| e.name()).collect();
-        // Zkt is the only one of its category and stands before Za… in the enumeration of RVA22.
         assert_eq!(found, expected);
     }
 
@@ -535,7 +593,10 @@ mod tests {
             for member in set.iter() {
                 let description = member.description();
                 for other in description.parts.iter().chain(description.needs) {
-                    assert!(set.contains(*other), "{member} is on without {other} after {extension}=off");
+                    assert!(
+                        set.contains(*other),
+                        "{member} is on without {other} after {extension}=off"
+                    );
                 }
             }
         }
@@ -564,13 +625,28 @@ mod tests {
     #[test]
     fn bad_arguments_are_told() {
         let message = |argument| ExtensionSet::from_cpu_argument(argument).unwrap_err().to_string();
-        assert_eq!(message("z80"), "unknown CPU profile 'z80'; valid ones are rv64gc, rva22, max");
+        assert_eq!(
+            message("z80"),
+            "unknown CPU profile 'z80'; valid ones are rv64gc, rva22, max"
+        );
         assert!(message("max,foo=on").starts_with("unknown extension 'foo'; valid ones are i, m, a, f, d, c, b, "));
-        assert_eq!(message("max,zba"), "'zba' is not of the form EXTENSION=on or EXTENSION=off");
-        assert_eq!(message("max,zba=1"), "'zba=1' is not of the form EXTENSION=on or EXTENSION=off");
-        assert_eq!(message("max,i=off"), "extension 'i' is the base instruction set and cannot be switched off");
+        assert_eq!(
+            message("max,zba"),
+            "'zba' is not of the form EXTENSION=on or EXTENSION=off"
+        );
+        assert_eq!(
+            message("max,zba=1"),
+            "'zba=1' is not of the form EXTENSION=on or EXTENSION=off"
+        );
+        assert_eq!(
+            message("max,i=off"),
+            "extension 'i' is the base instruction set and cannot be switched off"
+        );
         if let Some(extension) = Extension::all().find(|e| !e.is_implemented()) {
-            assert_eq!(message(&format!("max,{extension}=on")), format!("extension '{extension}' is not implemented"));
+            assert_eq!(
+                message(&format!("max,{extension}=on")),
+                format!("extension '{extension}' is not implemented")
+            );
             assert!(ExtensionSet::from_cpu_argument(&format!("max,{extension}=off")).is_ok());
         }
     }
@@ -578,7 +654,10 @@ mod tests {
     #[test]
     fn lists() {
         let set = cpu("rv64gc");
-        assert_eq!(set.isa_string(), "rv64imafdc_zicntr_zicsr_zifencei_zihpm_zaamo_zalrsc_zca_zcd_svade");
+        assert_eq!(
+            set.isa_string(),
+            "rv64imafdc_zicntr_zicsr_zifencei_zihpm_zaamo_zalrsc_zca_zcd_svade"
+        );
         assert_eq!(set.device_tree_names()[..7], ["i", "m", "a", "f", "d", "c", "zicntr"]);
         assert_eq!(set.misa_letters(), 0x14112d);
     }

@@ -358,6 +358,26 @@ impl Hart {
         None
     }
 
+    /// Parks the hart's thread until something happens, without executing an instruction: serves what others ask of it.
+    /// Interrupts stay pending, and are looked at again when the hart runs. A reason to stop, if there is one.
+    pub fn rest(&mut self) -> Option<Stop> {
+        self.shared.park(None);
+        let events = self.shared.take_events(!event::PAUSE);
+        if events & event::REQUEST != 0 {
+            self.serve_requests();
+        }
+        if events & event::CODE != 0 {
+            self.fence_instructions();
+        }
+        if events & event::TIMER != 0 {
+            self.arm_supervisor_timer();
+        }
+        if events & event::WATCH != 0 {
+            return Some(Stop::Watch);
+        }
+        (self.shared.events() & event::PAUSE != 0).then_some(Stop::Pause)
+    }
+
     /// Serves requests of other harts (remote fences).
     pub fn serve_requests(&mut self) {
         /// Beyond this many pages a fence by address costs more than a full one.
@@ -422,8 +442,20 @@ impl Hart {
         Ok(())
     }
 
-    /// Loads `width` bytes for an instruction fetch: one parcel at `address`, translated and checked.
-    pub(crate) fn fetch_parcel(&mut self, address: u64) -> Result<u16, Trapped> {
+    /// Fetches the encoding at `address` by parcels, each translated and checked.
+    pub(crate) fn fetch_word(&mut self, address: u64) -> Result<u32, Trapped> {
+        if address & self.instruction_alignment() != 0 {
+            return Err(self.raise(Exception::InstructionAddressMisaligned, address));
+        }
+        let low = self.fetch_parcel(address)?;
+        if low & 3 != 3 {
+            return Ok(low.into());
+        }
+        let high = self.fetch_parcel(address.wrapping_add(2))?;
+        Ok(u32::from(high) << 16 | u32::from(low))
+    }
+
+    fn fetch_parcel(&mut self, address: u64) -> Result<u16, Trapped> {
         let physical = self.translate(address, 2, Access::Execute)?;
         match self.bus.fetch_parcel(physical) {
             Some(parcel) => Ok(parcel),

@@ -7,6 +7,7 @@ pub mod extension;
 pub mod isa;
 
 mod block;
+pub mod commit;
 mod engine;
 mod hart;
 mod helpers;

@@ -9,5 +9,7 @@
 pub mod device_tree;
 pub mod image;
 pub mod layout;
+pub mod monitor;
 mod quantity;
 pub mod reset_vector;
+pub mod sbi;

@@ -5,25 +5,25 @@
 //! OpenSBI's `fw_dynamic` what comes next (OpenSBI, docs/firmware/fw_dynamic.md). QEMU's `virt` board starts the same
 //! way.
 
+use cpu::extension::{Extension, ExtensionSet};
+use cpu::isa::assembler;
+
 /// Where the ROM is on the `virt` board, guest-physical; harts start at its first byte.
 pub const ROM_BASE: u64 = 0x1000;
 
-/// `FW_DYNAMIC_INFO_MAGIC_VALUE`: "OSBI".
-const INFO_MAGIC: u64 = 0x4942_534f;
-const INFO_VERSION: u64 = 2;
-/// `FW_DYNAMIC_INFO_NEXT_MODE_S`.
-const NEXT_MODE_SUPERVISOR: u64 = 1;
-
-/// Offsets in the ROM: the code is six instructions, then come doublewords.
-const START: u32 = 0x18;
-const DEVICE_TREE: u32 = 0x20;
-const INFO: u32 = 0x28;
-
-const ZERO: u32 = 0;
-const T0: u32 = 5;
-const A0: u32 = 10;
-const A1: u32 = 11;
-const A2: u32 = 12;
+/// The content of the ROM, which may lie anywhere. The numbers of `info` are `FW_DYNAMIC_INFO_MAGIC_VALUE` ("OSBI"),
+/// version 2, the next address, `FW_DYNAMIC_INFO_NEXT_MODE_S`, no options, and the hart to boot on.
+const SOURCE: &str = "
+        la      a2, info
+        csrr    a0, mhartid
+        la      t0, vector
+        ld      a1, 8(t0)
+        ld      t0, 0(t0)
+        jr      t0
+        .balign 8
+vector: .dword  START, DEVICE_TREE
+info:   .dword  0x4942534f, 2, NEXT, 1, 0, BOOT_HART
+";
 
 /// What the ROM leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,53 +40,76 @@ pub struct ResetVector {
 
 impl ResetVector {
     /// The content of the ROM. It may lie anywhere.
+    ///
+    /// # Panics
+    /// Never: the source is fixed, and any numbers can be put into it.
     pub fn rom(&self) -> Vec<u8> {
-        let code = [
-            upper_immediate(0x17, T0, 0),                 // auipc t0, 0
-            immediate(0x13, 0, A2, T0, INFO),             // addi a2, t0, INFO
-            immediate(0x73, 2, A0, ZERO, 0xf14),          // csrr a0, mhartid
-            immediate(0x03, 3, A1, T0, DEVICE_TREE),      // ld a1, DEVICE_TREE(t0)
-            immediate(0x03, 3, T0, T0, START),            // ld t0, START(t0)
-            immediate(0x67, 0, ZERO, T0, 0),              // jr t0
+        let Self {
+            start,
+            device_tree,
+            next,
+            boot_hart,
+        } = *self;
+        let values = [
+            ("START", start),
+            ("DEVICE_TREE", device_tree),
+            ("NEXT", next),
+            ("BOOT_HART", boot_hart),
         ];
-        let data = [
-            self.start,
-            self.device_tree,
-            INFO_MAGIC,
-            INFO_VERSION,
-            self.next,
-            NEXT_MODE_SUPERVISOR,
-            0, // options: none
-            self.boot_hart,
-        ];
-        code.into_iter().flat_map(u32::to_le_bytes).chain(data.into_iter().flat_map(u64::to_le_bytes)).collect()
+        let definitions: String = values
+            .iter()
+            .map(|(name, value)| format!(".equ {name}, {value:#x};"))
+            .collect();
+        // Any hart understands these.
+        let extensions = ExtensionSet::of(&[Extension::I, Extension::Zicsr]);
+        assembler::assemble(&(definitions + SOURCE), 0, &extensions).expect("the source assembles").bytes
     }
-}
-
-/// An I-type instruction (unprivileged specification, "Base Instruction Formats").
-const fn immediate(opcode: u32, function: u32, rd: u32, rs1: u32, immediate: u32) -> u32 {
-    immediate << 20 | rs1 << 15 | function << 12 | rd << 7 | opcode
-}
-
-/// A U-type instruction.
-const fn upper_immediate(opcode: u32, rd: u32, immediate: u32) -> u32 {
-    immediate << 12 | rd << 7 | opcode
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bus::{AddressSpace, Clock, Ram};
+    use cpu::{Configuration, Engine, EngineKind, Hart, HartShared, Privilege};
+
     use super::*;
 
     #[test]
-    fn the_code_is_what_the_assembler_makes_of_it() {
-        let rom = ResetVector { start: 0x8000_0000, device_tree: 0xbfe0_0000, next: 0x8020_0000, boot_hart: 0 }.rom();
-        let (words, rest) = rom.as_chunks::<4>();
-        assert!(rest.is_empty());
-        let words: Vec<u32> = words.iter().map(|word| u32::from_le_bytes(*word)).collect();
-        // From riscv64-linux-gnu-as of the comments above.
-        assert_eq!(words[..6], [0x0000_0297, 0x0282_8613, 0xf140_2573, 0x0202_b583, 0x0182_b283, 0x0002_8067]);
-        assert_eq!(words[6..10], [0x8000_0000, 0, 0xbfe0_0000, 0]);
-        assert_eq!(words[10..14], [0x4942_534f, 0, 2, 0]);
-        assert_eq!(words[14..], [0x8020_0000, 0, 1, 0, 0, 0, 0, 0]);
+    fn any_numbers_can_be_put_into_it() {
+        let size = |value| ResetVector { start: value, device_tree: value, next: value, boot_hart: value }.rom().len();
+        assert_eq!([0, 1, i64::MAX as u64, 1 << 63, u64::MAX].map(size), [size(0); 5]);
+    }
+
+    #[test]
+    fn a_hart_gets_to_the_firmware_with_its_arguments() {
+        const ROM: u64 = 0x8000_3000;
+        let vector = ResetVector {
+            start: 0x8000_0100,
+            device_tree: 0xbfe0_0000,
+            next: 0x8020_0000,
+            boot_hart: u64::MAX,
+        };
+        let rom = vector.rom();
+        let ram = Ram::new(0x8000_0000, 0x1_0000).unwrap();
+        ram.write(ROM, &rom).unwrap();
+        let configuration = Configuration {
+            extensions: ExtensionSet::implemented(),
+            page_table_levels: 5,
+            built_in_sbi: false,
+            reset_vector: ROM,
+        };
+        let bus = Arc::new(AddressSpace::new(ram.clone()));
+        let mut hart = Hart::new(configuration, Arc::new(HartShared::new(3)), bus, Clock::manual());
+        Engine::new(EngineKind::Interpreter).run(&mut hart, 8);
+        assert_eq!((hart.pc(), hart.privilege()), (0x8000_0100, Privilege::Machine));
+        assert_eq!((hart.x(10), hart.x(11)), (3, 0xbfe0_0000));
+        let info = hart.x(12);
+        assert_eq!(info % 8, 0);
+        let words: Vec<u64> = (0..6)
+            .map(|i| ram.load_u64(info - 0x8000_0000 + 8 * i).unwrap())
+            .collect();
+        assert_eq!(words, [0x4942_534f, 2, 0x8020_0000, 1, 0, u64::MAX]);
+        assert_eq!(info + 48, ROM + rom.len() as u64);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bus::{AddressSpace, Clock, PowerRequest, PowerSwitch, StateError};
 use cpu::{Engine, Hart, HartShared, HartState, Stop, event};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
-use firmware::sbi::{Outcome, Sbi};
+use firmware::sbi::{Fence, Outcome, Sbi, SbiState};
 use serde::{Deserialize, Serialize};
 
 /// What a running machine tells its owner.
@@ -77,6 +77,15 @@ pub struct Core {
     pub hart: Hart,
     /// Its engine.
     pub engine: Engine,
+    /// The remote fence that it waits for.
+    fence: Option<Fence>,
+}
+
+impl Core {
+    /// A hart with a fresh engine.
+    pub fn new(hart: Hart, engine: Engine) -> Self {
+        Self { hart, engine, fence: None }
+    }
 }
 
 /// What all harts' threads share.
@@ -92,7 +101,7 @@ pub struct MachineState {
     /// The clock's ticks.
     time: u64,
     harts: Vec<HartState>,
-    sbi: Option<Vec<u8>>,
+    sbi: Option<SbiState>,
     /// Name, address and state of each device.
     devices: Vec<(String, u64, Vec<u8>)>,
     /// Pages of RAM that are not zero: number and bytes.
@@ -248,9 +257,18 @@ impl Machine {
         }
         for core in &mut self.cores {
             core.hart.reset();
+            core.fence = None;
         }
         if let Some(sbi) = &self.common.sbi {
             sbi.reset();
+        }
+    }
+
+    /// Has the boot hart of the paused machine start at `entry` on the built-in SBI, with the address of the device
+    /// tree. Does nothing on a machine without.
+    pub fn enter_supervisor(&mut self, entry: u64, device_tree: u64) {
+        if let (Some(sbi), Some(core)) = (&self.common.sbi, self.cores.first_mut()) {
+            sbi.boot(&mut core.hart, entry, device_tree);
         }
     }
 
@@ -283,7 +301,7 @@ impl Machine {
         Ok(MachineState {
             time: self.clock.now(),
             harts: self.cores.iter().map(|core| core.hart.save()).collect(),
-            sbi: self.common.sbi.as_ref().map(Sbi::save).transpose()?,
+            sbi: self.common.sbi.as_ref().map(Sbi::save),
             devices,
             pages,
         })
@@ -316,7 +334,7 @@ impl Machine {
             core.hart.restore(state)?;
         }
         match (&self.common.sbi, sbi) {
-            (Some(sbi), Some(state)) => sbi.restore(&state)?,
+            (Some(sbi), Some(state)) => sbi.restore(state)?,
             (None, None) => {}
             _ => return Err(mismatch("one of the machines has the built-in SBI, the other has not").into()),
         }
@@ -355,29 +373,37 @@ fn run_hart(mut core: Core, common: &Common) -> Core {
 
 /// Runs a hart until it has to stop for its owner's sake.
 fn run_core(core: &mut Core, common: &Common, budget: u64) -> Stop {
-    let Core { hart, engine } = core;
+    let Core { hart, engine, fence } = core;
     let limit = hart.counts().retired.saturating_add(budget);
     loop {
-        if let Some(sbi) = &common.sbi
-            && !sbi.is_started(hart)
-        {
-            // A stopped or suspended hart serves remote fences and waits.
-            if hart.shared().events() & event::PAUSE != 0 {
+        if let Some(waiting) = fence {
+            if !waiting.wait(hart) {
                 return Stop::Pause;
             }
-            sbi.wait_stopped(hart);
-            continue;
+            *fence = None;
+        }
+        if let Some(sbi) = &common.sbi {
+            // A stopped or suspended hart rests: it serves what others ask of it and looks again after each event.
+            while !sbi.wake(hart) {
+                if let Some(stop) = hart.rest() {
+                    return stop;
+                }
+            }
         }
         match engine.run(hart, limit.saturating_sub(hart.counts().retired)) {
             Stop::EnvironmentCall => {
                 let Some(sbi) = &common.sbi else { continue };
-                if let Outcome::Power(request) = sbi.call(hart) {
-                    common.power.press(request);
+                match sbi.call(hart) {
+                    Outcome::Continue | Outcome::Rest => {}
+                    Outcome::Fence(waiting) => *fence = Some(waiting),
+                    Outcome::Power(request) => common.power.press(request),
                 }
             }
             Stop::WaitForInterrupt => {
-                if !hart.has_pending_interrupt() {
-                    hart.shared().park(None);
+                while !hart.has_pending_interrupt() {
+                    if let Some(stop) = hart.rest() {
+                        return stop;
+                    }
                 }
             }
             stop => return stop,

@@ -128,8 +128,7 @@ fn run_inner(
         memory: settings.memory,
         extensions: settings.extensions,
         engine: settings.engine,
-        boot: Boot::Bare(Arc::new(program)),
-        ..Virt::default()
+        ..Virt::new(Boot::Bare(Arc::new(program)))
     }
     .build()?
     .machine;

@@ -15,6 +15,11 @@
 # An address at which neither board has anything.
 .equ NOTHING, 0x1f00000
 
+.equ MSIP, 0x2000000
+.equ MTIMECMP, 0x2004000
+.equ MTIME, 0x200bff8
+.equ SSIP, 0x2f00000
+
 .equ USER, 0
 .equ SUPERVISOR, 1
 .equ MACHINE, 3
@@ -144,12 +149,39 @@
     check_equal s4, t6
 .endm
 
+# Loads, or stores, as a lower mode would; then `allowed` or `refused CAUSE`.
+.macro as_mode mode, instruction_is_store
+    la s6, 9f
+    li s2, -1
+    li s3, -1
+    li s7, 0
+    li t6, STATUS_MPP
+    csrc mstatus, t6
+    li t6, (\mode << 11) | STATUS_MPRV
+    csrs mstatus, t6
+    .if \instruction_is_store
+    sd a0, 0(a1)
+    .else
+    ld a0, 0(a1)
+    .endif
+9:
+    la s6, unexpected
+    li t6, STATUS_MPRV
+    csrc mstatus, t6
+.endm
+.macro allowed
+    check s2, -1
+.endm
+.macro refused cause
+    check s2, \cause
+    check_equal s3, a1
+.endm
+
 # Runs the program's end: everything is as it should be.
 .macro finish
     j succeeded
 .endm
 
-    .option norvc
     .option norelax
 start:
     csrr t0, mhartid
@@ -171,6 +203,11 @@ start:
     csrw medeleg, zero
     csrw mideleg, zero
     csrw satp, zero
+    csrw menvcfg, zero
+    # No timer interrupt until a program asks for one.
+    li t0, MTIMECMP
+    li t1, -1
+    sd t1, 0(t0)
     la sp, stack
     j main
 

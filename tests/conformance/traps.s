@@ -90,7 +90,6 @@ main:
 9:
     la s6, unexpected
     check_equal s3, a1
-    check s2, STORE_MISALIGNED
     addi t6, s2, -STORE_MISALIGNED
     sltiu a3, t6, 2
     check a3, 1
@@ -312,19 +311,6 @@ main:
     check_equal a0, t0
     csrr a0, sepc
     check_equal a0, t0
-
-    # An M-mode ecall cannot be delegated, and unused causes cannot.
-    li t0, -1
-    csrw medeleg, t0
-    csrr a0, medeleg
-    srli a0, a0, 11
-    andi a0, a0, 1
-    check a0, 0
-    csrr a0, medeleg
-    li t0, 0xb3fe
-    and a0, a0, t0
-    check_equal a0, t0
-    csrw medeleg, zero
 
     # Vectored: exceptions go to the base.
     la t0, machine_trap

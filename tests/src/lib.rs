@@ -1,1 +1,4 @@
 //! Whole-system tests, conformance programs, benchmarks and fuzz targets
+#![forbid(unsafe_code)]
+
+pub mod conformance;

@@ -1,6 +1,6 @@
 //! Zca and Zcd (unprivileged specification, "C Extension for Compressed Instructions"). Each row names the 32-bit
-//! instruction that it expands to. Encodings that the tables call HINTs are valid and do nothing that shows, reserved ones
-//! do not match.
+//! instruction that it expands to. Encodings that the tables call HINTs are valid and do nothing that shows, reserved
+//! ones do not match.
 
 use super::d::{fld, fsd};
 use super::privileged::ebreak;

@@ -4,14 +4,20 @@
 //! There is one file per extension, and in it one row per instruction: encoding, operands, assembly syntax and
 //! semantics (see [`row`]). An [`Opcode`] is a place in the table of all rows; [`dispatch`] turns it into a type.
 
+pub mod assembler;
+pub mod csr_names;
 mod decode;
+mod disassemble;
 mod float;
+pub mod footprint;
 mod ops;
 pub mod pattern;
 pub mod row;
 mod shapes;
+mod syntax;
 
 pub use decode::decode;
+pub use disassemble::disassemble;
 pub use ops::{AmoOp, Cond, Extend, FloatOp, Format, Helper, IntFormat, Ops};
 pub use pattern::{Operand, Pattern, Unencodable};
 pub use row::{Flow, Instruction, Opcode, Row, Visitor};
@@ -214,3 +220,6 @@ impl Insn {
         self.raw >> 25 & 1 != 0
     }
 }
+
+#[cfg(test)]
+mod tests;

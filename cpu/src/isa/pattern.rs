@@ -104,7 +104,12 @@ pub struct Fixed {
 
 impl Fixed {
     /// None: all zero.
-    pub const NONE: Fixed = Fixed { rd: 0, rs1: 0, rs2: 0, imm: 0 };
+    pub const NONE: Fixed = Fixed {
+        rd: 0,
+        rs1: 0,
+        rs2: 0,
+        imm: 0,
+    };
 }
 
 /// A parsed bit picture.
@@ -145,8 +150,13 @@ impl Pattern {
             mask: 0,
             value: 0,
             length,
-            pieces: [Piece { operand: Operand::Rd, word_bit: 0, width: 0, operand_bit: 0, compressed: false };
-                MAX_PIECES],
+            pieces: [Piece {
+                operand: Operand::Rd,
+                word_bit: 0,
+                width: 0,
+                operand_bit: 0,
+                compressed: false,
+            }; MAX_PIECES],
             piece_count: 0,
             excluded: [0; Operand::COUNT],
             signed_bits: 0,
@@ -221,7 +231,13 @@ impl Pattern {
                 panic!("unknown field in a bit picture")
             };
             self.excluded[operand as usize] |= excluded;
-            self.push(Piece { operand, word_bit: low as u8, width: width as u8, operand_bit, compressed });
+            self.push(Piece {
+                operand,
+                word_bit: low as u8,
+                width: width as u8,
+                operand_bit,
+                compressed,
+            });
             name = name_end + 1;
         }
         width
@@ -278,6 +294,22 @@ impl Pattern {
     /// Whether the encoding has a field for `operand`.
     pub fn has(&self, operand: Operand) -> bool {
         self.pieces().iter().any(|piece| piece.operand == operand)
+    }
+
+    /// The operands that the encoding has no field for.
+    pub fn implied(&self) -> Fixed {
+        self.fixed
+    }
+
+    /// Whether two operands have one field.
+    pub fn shares(&self, a: Operand, b: Operand) -> bool {
+        let field = |operand| {
+            self.pieces()
+                .iter()
+                .find(|piece| piece.operand == operand)
+                .map(|piece| piece.word_bit)
+        };
+        field(a).is_some() && field(a) == field(b)
     }
 
     /// Whether an encoding may match this pattern and `other`, constraints aside.
@@ -339,6 +371,8 @@ impl Pattern {
         match self.decode(word) {
             Some(decoded) => Operand::ALL
                 .into_iter()
+                // Without an ordering field its bits are others' bits.
+                .filter(|&operand| !matches!(operand, Operand::Aq | Operand::Rl) || self.has(operand))
                 .find(|&operand| operand_of(&decoded, operand) != operand_of(insn, operand))
                 .map_or(Ok(word), |operand| Err(Unencodable(operand))),
             None => {
@@ -346,7 +380,9 @@ impl Pattern {
                     let value = operand_of(insn, operand);
                     value < 32 && self.excluded[operand as usize] >> value & 1 != 0
                 };
-                Err(Unencodable(Operand::ALL.into_iter().find(barred).unwrap_or(Operand::Imm)))
+                Err(Unencodable(
+                    Operand::ALL.into_iter().find(barred).unwrap_or(Operand::Imm),
+                ))
             }
         }
     }
@@ -445,9 +481,7 @@ const fn token_width(text: &[u8], start: usize, end: usize) -> u32 {
         3
     } else if is(text, start, name_end, "aq") || is(text, start, name_end, "rl") {
         1
-    } else if is(text, start, name_end, "fm")
-        || is(text, start, name_end, "pred")
-        || is(text, start, name_end, "succ")
+    } else if is(text, start, name_end, "fm") || is(text, start, name_end, "pred") || is(text, start, name_end, "succ")
     {
         4
     } else {

@@ -25,7 +25,7 @@ pub struct Row {
     pub mnemonic: &'static str,
     /// The encoding.
     pub pattern: Pattern,
-    /// The assembly operands, see [`crate::isa::syntax`].
+    /// The assembly operands, in the words of the module `syntax`.
     pub syntax: &'static str,
     /// Where it goes.
     pub flow: Flow,

@@ -135,8 +135,7 @@ instructions! {
     srlw "0000000 rs2 rs1 101 rd 0111011" "rd, rs1, rs2" |m, i| register_register(m, i, shift_right_word);
     /// Shift right arithmetic, word.
     sraw "0100000 rs2 rs1 101 rd 0111011" "rd, rs1, rs2" |m, i| register_register(m, i, shift_right_arithmetic_word);
-    /// Orders memory accesses. The fields rd and rs1 and unknown modes are reserved for finer-grain fences, and are to be
-    /// ignored.
+    /// Orders memory accesses. The fields rd and rs1 and unknown modes are reserved for finer-grain fences and ignored.
     fence "fm pred succ rs1 000 rd 0001111" "pred, succ" |m, i| {
         m.fence(i);
         Ok(())

@@ -32,11 +32,7 @@ pub(super) fn register_immediate<M: Ops>(
 
 /// `rd = op(rs1)`.
 #[inline(always)]
-pub(super) fn register<M: Ops>(
-    m: &mut M,
-    i: &Insn,
-    op: impl FnOnce(&mut M, M::V) -> M::V,
-) -> Result<(), M::Exit> {
+pub(super) fn register<M: Ops>(m: &mut M, i: &Insn, op: impl FnOnce(&mut M, M::V) -> M::V) -> Result<(), M::Exit> {
     let a = m.x(i.rs1);
     let value = op(m, a);
     m.set_x(i.rd, value);
@@ -86,9 +82,7 @@ pub(super) fn amo<M: Ops>(m: &mut M, i: &Insn, op: AmoOp, width: Width) -> Resul
 
 /// `op`, of which the low word is sign-extended.
 #[inline(always)]
-pub(super) fn word<M: Ops>(
-    op: impl FnOnce(&mut M, M::V, M::V) -> M::V,
-) -> impl FnOnce(&mut M, M::V, M::V) -> M::V {
+pub(super) fn word<M: Ops>(op: impl FnOnce(&mut M, M::V, M::V) -> M::V) -> impl FnOnce(&mut M, M::V, M::V) -> M::V {
     |m, a, b| {
         let value = op(m, a, b);
         m.sext(value, Width::Word)

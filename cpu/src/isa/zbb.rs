@@ -94,8 +94,11 @@ fn negated<M: Ops>(m: &mut M, a: M::V) -> M::V {
 /// Collects each byte's bits in its highest one, without carries between bytes, and spreads that down again.
 #[inline(always)]
 fn or_combine<M: Ops>(m: &mut M, a: M::V) -> M::V {
-    let (low_bits, high_bit, shift) =
-        (m.imm(0x7f7f_7f7f_7f7f_7f7f), m.imm(0x8080_8080_8080_8080_u64 as i64), m.imm(7));
+    let (low_bits, high_bit, shift) = (
+        m.imm(0x7f7f_7f7f_7f7f_7f7f),
+        m.imm(0x8080_8080_8080_8080_u64 as i64),
+        m.imm(7),
+    );
     let low = m.and(a, low_bits);
     let carried = m.add(low, low_bits);
     let any = m.or(carried, a);

@@ -116,7 +116,7 @@ macro_rules! cell {
         #[inline(always)]
         pub fn $atomic(&self, offset: u64) -> Option<&$cell> {
             const SIZE: u64 = size_of::<$t>() as u64;
-            if offset > self.len - SIZE || offset & (SIZE - 1) != 0 {
+            if offset > self.len - SIZE || !offset.is_multiple_of(SIZE) {
                 return None;
             }
             // SAFETY: `offset..offset + SIZE` is inside the mapping of `len` bytes (`len` is at least a page), which
@@ -132,7 +132,8 @@ impl Ram {
     /// touched.
     pub fn new(base: u64, size: u64) -> Result<Self, RamError> {
         let fits = usize::try_from(size).is_ok_and(|size| isize::try_from(size).is_ok());
-        if size == 0 || size % PAGE_SIZE != 0 || base % PAGE_SIZE != 0 || base.checked_add(size).is_none() || !fits {
+        let aligned = size.is_multiple_of(PAGE_SIZE) && base.is_multiple_of(PAGE_SIZE);
+        if size == 0 || !aligned || base.checked_add(size).is_none() || !fits {
             return Err(RamError::Size { base, size });
         }
         let map = MmapOptions::new()

@@ -17,18 +17,13 @@ pub mod worker;
 #[cfg(test)]
 mod driver;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bus::{Ram, StateError};
 
 pub use mmio::VirtioMmio;
 pub use queue::{Buffers, Chain, Queue, QueueError, QueueLayout, QueuePosition};
 pub use worker::Worker;
-
-/// A panic elsewhere must not spread to the harts; each critical section leaves its data whole.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// How a device reaches its driver outside of the queues.
 pub trait Transport: Send + Sync {
@@ -54,7 +49,12 @@ pub struct Session {
 impl Session {
     /// A session of negotiated `features`, with the queues that the driver has enabled.
     pub fn new(features: u64, queues: Vec<Option<Queue>>, transport: Arc<dyn Transport>) -> Self {
-        Self { features, queues, transport, broken: false }
+        Self {
+            features,
+            queues,
+            transport,
+            broken: false,
+        }
     }
 
     /// Whether all bits of `mask` were negotiated.
@@ -64,7 +64,11 @@ impl Session {
 
     /// The queue `index`, if it is enabled and the session is sound.
     fn queue(&mut self, index: u16) -> Option<&mut Queue> {
-        if self.broken { None } else { self.queues.get_mut(usize::from(index))?.as_mut() }
+        if self.broken {
+            None
+        } else {
+            self.queues.get_mut(usize::from(index))?.as_mut()
+        }
     }
 
     /// Guest RAM for the buffers of chains from queue `index`.
@@ -94,6 +98,13 @@ impl Session {
                 self.fail(&error);
                 None
             }
+        }
+    }
+
+    /// Makes the chain taken last from queue `index` the next one again.
+    pub fn undo_pop(&mut self, index: u16) {
+        if let Some(queue) = self.queue(index) {
+            queue.undo_pop();
         }
     }
 
@@ -137,7 +148,10 @@ impl Session {
     }
 
     fn positions(&self) -> Vec<Option<QueuePosition>> {
-        self.queues.iter().map(|queue| queue.as_ref().map(|queue| queue.position())).collect()
+        self.queues
+            .iter()
+            .map(|queue| queue.as_ref().map(|queue| queue.position()))
+            .collect()
     }
 }
 
@@ -195,7 +209,10 @@ pub trait VirtioDevice: Send + Sync {
 
 /// Reads `bytes` at `offset` of a configuration space that begins with `config`; the rest is zero.
 fn read_config_bytes(config: &[u8], offset: u64, bytes: &mut [u8]) {
-    let from = usize::try_from(offset).ok().and_then(|offset| config.get(offset..)).unwrap_or(&[]);
+    let from = usize::try_from(offset)
+        .ok()
+        .and_then(|offset| config.get(offset..))
+        .unwrap_or(&[]);
     let length = from.len().min(bytes.len());
     bytes[..length].copy_from_slice(&from[..length]);
     bytes[length..].fill(0);

@@ -2,8 +2,8 @@
 //!
 //! Everything in a ring is written by the guest at any time, also while it is read here. So each value is loaded once,
 //! checked, and used from the copy. What the format forbids is a [`QueueError`]; the device then asks for a reset
-//! (§2.1.2). A [`Chain`] holds at most as many buffers as the device's largest queue, all of them inside RAM and no
-//! more than 4 GiB together: no guest can make the device loop, over-allocate, or reach anything but RAM.
+//! (§2.1.2). A [`Chain`] holds at most as many buffers as the device's largest queue, all of them inside RAM and less
+//! than 4 GiB together: no guest can make the device loop, over-allocate, or reach anything but RAM.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -53,8 +53,8 @@ pub enum QueueError {
         /// Descriptors allowed.
         max: u32,
     },
-    /// The buffers of a chain are more than 4 GiB together (§2.7.5.2).
-    #[error("a descriptor chain of more than 4 GiB")]
+    /// The buffers of a chain are 4 GiB or more together: more than `used.len` can tell (§2.7.5.2, §2.7.8).
+    #[error("a descriptor chain of 4 GiB or more")]
     ChainBytes,
     /// A buffer is not in RAM.
     #[error("a buffer of {length} bytes at {address:#x} is outside of RAM")]
@@ -134,7 +134,12 @@ impl Buffers {
 
     /// Calls `copy` with each piece of `length` bytes from `at`: guest-physical address, and range of the run. `None`
     /// if that leaves the run.
-    fn pieces(&self, at: u64, length: usize, mut copy: impl FnMut(u64, std::ops::Range<usize>) -> Option<()>) -> Option<()> {
+    fn pieces(
+        &self,
+        at: u64,
+        length: usize,
+        mut copy: impl FnMut(u64, std::ops::Range<usize>) -> Option<()>,
+    ) -> Option<()> {
         if at > self.length || length as u64 > self.length - at {
             return None;
         }
@@ -212,14 +217,19 @@ const ENTRIES: u64 = 4;
 impl Queue {
     /// The queue at `layout` for a device that offers `max_size`, with the negotiated `features`.
     pub fn new(ram: &Ram, layout: &QueueLayout, max_size: u16, features: u64) -> Result<Self, QueueError> {
-        let &QueueLayout { size, descriptors, available, used } = layout;
+        let &QueueLayout {
+            size,
+            descriptors,
+            available,
+            used,
+        } = layout;
         if !size.is_power_of_two() || size > u32::from(max_size.min(ring::MAX_SIZE)) {
             return Err(QueueError::Size { size, max: max_size });
         }
         let entries = u64::from(size);
         // Sizes and alignments of §2.7.
         let part = |part, address: u64, length, alignment| match ram.offset(address, length) {
-            Some(offset) if address % alignment == 0 => Ok(offset),
+            Some(offset) if address.is_multiple_of(alignment) => Ok(offset),
             _ => Err(QueueError::Ring { part, address }),
         };
         part("descriptor table", descriptors, ring::DESCRIPTOR_SIZE * entries, 16)?;
@@ -255,7 +265,9 @@ impl Queue {
     // would read as idle.
 
     fn load(&self, offset: u64, order: Ordering) -> u16 {
-        self.ram.atomic_u16(offset).map_or(0, |cell| u16::from_le(cell.load(order)))
+        self.ram
+            .atomic_u16(offset)
+            .map_or(0, |cell| u16::from_le(cell.load(order)))
     }
 
     fn store(&self, offset: u64, value: u16, order: Ordering) {
@@ -276,7 +288,11 @@ impl Queue {
         let index = self.load(self.available + IDX, Ordering::Acquire);
         let next = self.position.next_available;
         let pending = index.wrapping_sub(next);
-        if pending > self.size { Err(QueueError::AvailableIndex { index, next }) } else { Ok(pending) }
+        if pending > self.size {
+            Err(QueueError::AvailableIndex { index, next })
+        } else {
+            Ok(pending)
+        }
     }
 
     /// Takes the next available chain, if there is one.
@@ -290,13 +306,20 @@ impl Queue {
         Ok(Some(chain))
     }
 
+    /// Makes the chain that [`Queue::pop`] returned last the next one again.
+    pub fn undo_pop(&mut self) {
+        self.position.next_available = self.position.next_available.wrapping_sub(1);
+    }
+
     fn descriptor(&self, table: u64, index: u16, size: u32) -> Result<Descriptor, QueueError> {
         let outside = QueueError::DescriptorIndex { index, size };
         if u32::from(index) >= size {
             return Err(outside);
         }
         let mut bytes = [0; ring::DESCRIPTOR_SIZE as usize];
-        self.ram.read(table + ring::DESCRIPTOR_SIZE * u64::from(index), &mut bytes).ok_or(outside)?;
+        self.ram
+            .read(table + ring::DESCRIPTOR_SIZE * u64::from(index), &mut bytes)
+            .ok_or(outside)?;
         let raw = u128::from_le_bytes(bytes);
         Ok(Descriptor {
             address: raw as u64,
@@ -307,24 +330,35 @@ impl Queue {
     }
 
     fn walk(&self, head: u16) -> Result<Chain, QueueError> {
-        let mut chain = Chain { head, readable: Buffers::default(), writable: Buffers::default() };
+        let mut chain = Chain {
+            head,
+            readable: Buffers::default(),
+            writable: Buffers::default(),
+        };
         // The table in use: the queue's own, or after an indirect descriptor that descriptor's.
         let (mut table, mut size, mut nested) = (self.descriptors, u32::from(self.size), false);
         let mut index = head;
-        let too_long = QueueError::ChainLength { max: u32::from(self.longest_chain) };
+        let too_long = QueueError::ChainLength {
+            max: u32::from(self.longest_chain),
+        };
         // Bounds the walk of a loop as well: a table has no more distinct descriptors than a chain may have, or the
         // chain is refused.
         let mut left = self.longest_chain;
         loop {
             left = left.checked_sub(1).ok_or(too_long)?;
-            let Descriptor { address, length, flags, next } = self.descriptor(table, index, size)?;
+            let Descriptor {
+                address,
+                length,
+                flags,
+                next,
+            } = self.descriptor(table, index, size)?;
             if flags & ring::DESC_F_INDIRECT != 0 {
                 // A table ends the chain of the queue's own descriptors (§2.7.5.3.1); WRITE means nothing here.
                 let malformed = !self.indirect
                     || nested
                     || flags & ring::DESC_F_NEXT != 0
                     || length == 0
-                    || u64::from(length) % ring::DESCRIPTOR_SIZE != 0
+                    || !u64::from(length).is_multiple_of(ring::DESCRIPTOR_SIZE)
                     || self.ram.offset(address, u64::from(length)).is_none();
                 if malformed {
                     return Err(QueueError::Indirect { address, length });
@@ -414,5 +448,505 @@ impl Queue {
         // the two sides must see the other's store, so a chain is either found here or notified.
         fence(Ordering::SeqCst);
         Ok(self.pending()? != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::driver::descriptor;
+    use super::*;
+
+    const BASE: u64 = 0x8000_0000;
+    const SIZE: u64 = 0x1_0000;
+    const LAYOUT: QueueLayout = QueueLayout {
+        size: 8,
+        descriptors: BASE,
+        available: BASE + 0x1000,
+        used: BASE + 0x2000,
+    };
+    const DATA: u64 = BASE + 0x4000;
+    const MAX: u16 = 16;
+
+    fn ram() -> Ram {
+        Ram::new(BASE, SIZE).unwrap()
+    }
+
+    fn queue(ram: &Ram, features: u64) -> Queue {
+        Queue::new(ram, &LAYOUT, MAX, features).unwrap()
+    }
+
+    /// Puts `table` into the descriptor table and makes `heads` available.
+    fn fill(ram: &Ram, table: &[[u8; 16]], heads: &[u16]) {
+        ram.write(BASE, &table.concat()).unwrap();
+        for (i, head) in heads.iter().enumerate() {
+            ram.store_u16(0x1004 + 2 * (i as u64 % 8), *head).unwrap();
+        }
+        ram.store_u16(0x1002, heads.len() as u16).unwrap();
+    }
+
+    fn pop(features: u64, table: &[[u8; 16]]) -> Result<Option<Chain>, QueueError> {
+        let ram = ram();
+        fill(&ram, table, &[0]);
+        queue(&ram, features).pop()
+    }
+
+    #[test]
+    fn malformed_rings_are_refused() {
+        let ram = ram();
+        let try_layout = |layout| Queue::new(&ram, &layout, MAX, 0).map(|_| ());
+        assert_eq!(try_layout(LAYOUT), Ok(()));
+        for size in [0, 3, 32, 1 << 16, u32::MAX] {
+            assert_eq!(
+                try_layout(QueueLayout { size, ..LAYOUT }),
+                Err(QueueError::Size { size, max: MAX })
+            );
+        }
+        let end = BASE + SIZE;
+        for address in [
+            0,
+            BASE - 16,
+            BASE + 8,
+            end - 127,
+            end - 112,
+            end,
+            u64::MAX - 15,
+            u64::MAX,
+        ] {
+            let part = QueueError::Ring {
+                part: "descriptor table",
+                address,
+            };
+            assert_eq!(
+                try_layout(QueueLayout {
+                    descriptors: address,
+                    ..LAYOUT
+                }),
+                Err(part)
+            );
+        }
+        for address in [0, BASE + 1, end - 20, u64::MAX - 1] {
+            let part = QueueError::Ring {
+                part: "available ring",
+                address,
+            };
+            assert_eq!(
+                try_layout(QueueLayout {
+                    available: address,
+                    ..LAYOUT
+                }),
+                Err(part)
+            );
+        }
+        for address in [0, BASE + 2, end - 68, u64::MAX - 3] {
+            let part = QueueError::Ring {
+                part: "used ring",
+                address,
+            };
+            assert_eq!(
+                try_layout(QueueLayout {
+                    used: address,
+                    ..LAYOUT
+                }),
+                Err(part)
+            );
+        }
+        let last = QueueLayout {
+            size: 8,
+            descriptors: end - 128,
+            available: end - 22,
+            used: BASE + SIZE - 72,
+        };
+        assert_eq!(try_layout(last), Ok(()), "a ring may end where RAM ends");
+    }
+
+    #[test]
+    fn malformed_chains_are_refused() {
+        const NEXT: u16 = ring::DESC_F_NEXT;
+        const WRITE: u16 = ring::DESC_F_WRITE;
+        const INDIRECT: u16 = ring::DESC_F_INDIRECT;
+        let error = |features, table: &[[u8; 16]]| pop(features, table).unwrap_err();
+
+        let to_itself = [descriptor(DATA, 4, NEXT, 0)];
+        assert_eq!(error(0, &to_itself), QueueError::ChainLength { max: MAX.into() });
+        let circle = [descriptor(DATA, 4, NEXT, 1), descriptor(DATA, 4, NEXT, 0)];
+        assert_eq!(error(0, &circle), QueueError::ChainLength { max: MAX.into() });
+        let empty_circle = [descriptor(DATA, 0, NEXT, 0)];
+        assert_eq!(error(0, &empty_circle), QueueError::ChainLength { max: MAX.into() });
+        assert_eq!(
+            error(0, &[descriptor(DATA, 4, NEXT, 8)]),
+            QueueError::DescriptorIndex { index: 8, size: 8 }
+        );
+        for (address, length) in [
+            (0, 1),
+            (BASE - 1, 2),
+            (BASE + SIZE - 1, 2),
+            (BASE, SIZE as u32 + 1),
+            (BASE, u32::MAX),
+            (u64::MAX, 1),
+            (u64::MAX - 3, 8),
+        ] {
+            for flags in [0, WRITE] {
+                assert_eq!(
+                    error(0, &[descriptor(address, length, flags, 0)]),
+                    QueueError::Buffer { address, length }
+                );
+            }
+        }
+        let order = [descriptor(DATA, 4, WRITE | NEXT, 1), descriptor(DATA, 4, 0, 0)];
+        assert_eq!(error(0, &order), QueueError::Order);
+
+        let indirect = |flags, address, length| {
+            let table = [
+                descriptor(address, length, INDIRECT | flags, 1),
+                descriptor(DATA, 4, 0, 0),
+            ];
+            assert_eq!(
+                error(feature::INDIRECT_DESC, &table),
+                QueueError::Indirect { address, length }
+            );
+        };
+        indirect(NEXT, DATA, 16);
+        indirect(0, DATA, 0);
+        indirect(0, DATA, 17);
+        indirect(0, BASE + SIZE - 16, 32);
+        indirect(0, 0, 16);
+        indirect(0, DATA, u32::MAX - 15);
+        let not_negotiated = [descriptor(DATA, 16, INDIRECT, 0)];
+        assert!(matches!(error(0, &not_negotiated), QueueError::Indirect { .. }));
+    }
+
+    #[test]
+    fn malformed_indirect_tables_are_refused() {
+        let try_table = |table: &[[u8; 16]]| {
+            let ram = ram();
+            ram.write(DATA, &table.concat()).unwrap();
+            fill(
+                &ram,
+                &[descriptor(DATA, 16 * table.len() as u32, ring::DESC_F_INDIRECT, 0)],
+                &[0],
+            );
+            queue(&ram, feature::INDIRECT_DESC).pop()
+        };
+        let nested = [descriptor(DATA, 16, ring::DESC_F_INDIRECT, 0)];
+        assert!(matches!(try_table(&nested), Err(QueueError::Indirect { .. })));
+        let outside = [descriptor(DATA, 1, ring::DESC_F_NEXT, 1)];
+        assert!(matches!(
+            try_table(&outside),
+            Err(QueueError::DescriptorIndex { index: 1, size: 1 })
+        ));
+        let circle = [
+            descriptor(DATA, 1, ring::DESC_F_NEXT, 1),
+            descriptor(DATA, 1, ring::DESC_F_NEXT, 0),
+        ];
+        assert!(matches!(try_table(&circle), Err(QueueError::ChainLength { .. })));
+        let table = |count: u16| {
+            (1..=count)
+                .map(|i| descriptor(DATA, 1, u16::from(i < count), i))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            try_table(&table(MAX)).unwrap().unwrap().readable.len(),
+            u64::from(MAX),
+            "more than the queue's size"
+        );
+        assert!(matches!(
+            try_table(&table(MAX + 1)),
+            Err(QueueError::ChainLength { .. })
+        ));
+    }
+
+    #[test]
+    fn a_bad_available_index_or_head_is_refused() {
+        let ram = ram();
+        let mut queue = queue(&ram, 0);
+        ram.store_u16(0x1002, 9).unwrap();
+        assert_eq!(
+            queue.pop().unwrap_err(),
+            QueueError::AvailableIndex { index: 9, next: 0 }
+        );
+        assert!(queue.enable_notifications().is_err());
+        ram.store_u16(0x1002, u16::MAX).unwrap();
+        assert!(matches!(queue.pop(), Err(QueueError::AvailableIndex { .. })));
+        fill(&ram, &[], &[8]);
+        assert!(matches!(queue.pop(), Err(QueueError::DescriptorIndex { index: 8, .. })));
+    }
+
+    #[test]
+    fn chains_of_4_gib_are_refused() {
+        // As much RAM as is cheap: the host provides pages as they are touched, and none is.
+        let ram = Ram::new(BASE, 1 << 30).unwrap();
+        let table: Vec<_> = (1..=4)
+            .map(|i| descriptor(BASE, 1 << 30, u16::from(i < 4), i))
+            .collect();
+        fill(&ram, &table, &[0, 1]);
+        let mut queue = queue(&ram, 0);
+        assert_eq!(queue.pop().unwrap_err(), QueueError::ChainBytes);
+        queue.position.next_available = 1;
+        assert_eq!(queue.pop().unwrap().unwrap().readable.len(), 3 << 30);
+    }
+
+    #[test]
+    fn buffers_are_one_run_of_bytes() {
+        let ram = ram();
+        let flags = ring::DESC_F_NEXT | ring::DESC_F_WRITE;
+        let table = [
+            descriptor(DATA, 3, flags, 1),
+            descriptor(0, 0, flags, 2),
+            descriptor(DATA + 0x100, 5, flags, 3),
+            descriptor(DATA + 0x200, 1, ring::DESC_F_WRITE, 0),
+        ];
+        fill(&ram, &table, &[0]);
+        let chain = queue(&ram, 0).pop().unwrap().unwrap();
+        assert_eq!((chain.readable.len(), chain.writable.len()), (0, 9));
+        for at in 0..=9 {
+            for length in 0..=10 {
+                ram.write(DATA, &[0; 0x300]).unwrap();
+                let bytes: Vec<u8> = (1..=length as u8).collect();
+                let fits = at + length as u64 <= 9;
+                assert_eq!(
+                    chain.writable.write(&ram, at, &bytes).is_some(),
+                    fits,
+                    "{length} at {at}"
+                );
+                let mut run = [0; 9];
+                for (range, address) in [(0..3, DATA), (3..8, DATA + 0x100), (8..9, DATA + 0x200)] {
+                    ram.read(address, &mut run[range]).unwrap();
+                }
+                if fits {
+                    assert_eq!(run[at as usize..][..length], bytes);
+                    let mut back = vec![0; length];
+                    chain.writable.read(&ram, at, &mut back).unwrap();
+                    assert_eq!(back, bytes);
+                }
+                assert_eq!(
+                    run.iter().filter(|byte| **byte != 0).count(),
+                    if fits { length } else { 0 }
+                );
+            }
+        }
+        assert!(chain.writable.write(&ram, u64::MAX, &[1]).is_none());
+    }
+
+    #[test]
+    fn indices_wrap() {
+        let ram = ram();
+        let mut queue = queue(&ram, feature::EVENT_IDX);
+        let start = QueuePosition {
+            next_available: 0xfffe,
+            next_used: 0xfffe,
+            signalled: 0xfffe,
+        };
+        queue.set_position(start);
+        ram.write(BASE, &descriptor(DATA, 4, 0, 0)).unwrap();
+        ram.store_u16(0x1002, 2).unwrap();
+        let mut taken = 0;
+        while let Some(chain) = queue.pop().unwrap() {
+            queue.complete(chain.head, taken);
+            taken += 1;
+        }
+        assert_eq!((taken, ram.load_u16(0x2002)), (4, Some(2)));
+        // Entries 6, 7, 0 and 1.
+        let lengths: Vec<_> = [6, 7, 0, 1]
+            .map(|slot| ram.load_u32(0x2004 + 8 * slot + 4).unwrap())
+            .into();
+        assert_eq!(lengths, [0, 1, 2, 3]);
+        ram.store_u16(0x1004 + 16, 0xffff).unwrap();
+        assert!(
+            queue.take_interrupt(),
+            "used_event 0xffff was passed on the way from 0xfffe to 2"
+        );
+        assert!(!queue.take_interrupt());
+        assert!(!queue.enable_notifications().unwrap());
+        assert_eq!(ram.load_u16(0x2004 + 64), Some(2), "avail_event");
+    }
+
+    #[test]
+    fn an_interrupt_is_sent_when_used_event_is_passed_and_only_then() {
+        for start in [0u16, 0xfffd] {
+            for event in 0..6u16 {
+                let ram = ram();
+                let mut queue = queue(&ram, feature::EVENT_IDX);
+                queue.set_position(QueuePosition {
+                    next_available: start,
+                    next_used: start,
+                    signalled: start,
+                });
+                ram.store_u16(0x1004 + 16, start.wrapping_add(event)).unwrap();
+                for completed in 0..6u16 {
+                    queue.complete(0, 0);
+                    assert_eq!(queue.take_interrupt(), completed == event, "{completed} of {event}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn flags_suppress_without_event_indices() {
+        let ram = ram();
+        let mut queue = queue(&ram, 0);
+        queue.complete(0, 0);
+        assert!(queue.take_interrupt());
+        ram.store_u16(0x1000, ring::AVAIL_F_NO_INTERRUPT).unwrap();
+        queue.complete(0, 0);
+        assert!(!queue.take_interrupt());
+        queue.disable_notifications();
+        assert_eq!(ram.load_u16(0x2000), Some(ring::USED_F_NO_NOTIFY));
+        queue.enable_notifications().unwrap();
+        assert_eq!(ram.load_u16(0x2000), Some(0));
+    }
+
+    #[test]
+    fn writes_to_the_used_ring_are_heard() {
+        let ram = ram();
+        // The entries begin on another page than idx.
+        let mut queue = Queue::new(
+            &ram,
+            &QueueLayout {
+                used: BASE + 0x2ffc,
+                ..LAYOUT
+            },
+            MAX,
+            0,
+        )
+        .unwrap();
+        for page in [0x2000, 0x3000] {
+            ram.set_flag(page, bus::PageFlags::CODE);
+        }
+        queue.complete(0, 0);
+        assert_eq!((ram.code_version(0x2000), ram.code_version(0x3000)), (1, 1));
+    }
+
+    /// Lets `device` and `driver` run at the same moment, again and again; in each round one of them must see what the
+    /// other did, or both would wait for ever.
+    fn race(mut device: impl FnMut(u16) -> bool, mut driver: impl FnMut(u16) -> bool + Send) {
+        use std::sync::atomic::{AtomicBool, AtomicU32};
+        let (arrived, over, seen) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        // Both leave together: a barrier that sleeps would put them too far apart to race.
+        let meet = |count: u32| {
+            arrived.fetch_add(1, Ordering::SeqCst);
+            for spins in 0u32.. {
+                if arrived.load(Ordering::SeqCst) >= count {
+                    break;
+                }
+                if spins > 2000 {
+                    std::thread::yield_now()
+                } else {
+                    std::hint::spin_loop()
+                }
+            }
+        };
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0u32.. {
+                    meet(4 * round + 2);
+                    let saw = driver(round as u16);
+                    seen.store(saw, Ordering::SeqCst);
+                    meet(4 * round + 4);
+                    if over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                }
+            });
+            let mut missed = None;
+            for round in 0u32.. {
+                meet(4 * round + 2);
+                let saw = device(round as u16);
+                let last = round == 1 << 20 || missed.is_some() || std::time::Instant::now() > end;
+                over.store(last, Ordering::SeqCst);
+                meet(4 * round + 4);
+                if !saw && !seen.load(Ordering::SeqCst) && missed.is_none() {
+                    missed = Some(round);
+                }
+                if last {
+                    break;
+                }
+            }
+            assert_eq!(missed, None, "in this round neither side saw the other");
+        });
+    }
+
+    #[test]
+    fn an_interrupt_is_not_lost_to_a_driver_that_goes_to_sleep() {
+        let ram = ram();
+        let mut queue = queue(&ram, feature::EVENT_IDX);
+        ram.store_u16(0x1004 + 16, 0xffff).unwrap();
+        let device = |_| {
+            queue.complete(0, 0);
+            queue.take_interrupt()
+        };
+        race(device, |round| {
+            ram.store_u16(0x1004 + 16, round).unwrap();
+            fence(Ordering::SeqCst);
+            ram.load_u16(0x2002) != Some(round)
+        });
+    }
+
+    #[test]
+    fn a_notification_is_not_lost_to_a_device_that_goes_to_sleep() {
+        let ram = ram();
+        let mut queue = queue(&ram, feature::EVENT_IDX);
+        ram.store_u16(0x2004 + 64, 0xffff).unwrap();
+        let device = |round: u16| {
+            queue.position.next_available = round;
+            queue.enable_notifications().unwrap()
+        };
+        race(device, |round| {
+            ram.store_u16(0x1002, round.wrapping_add(1)).unwrap();
+            fence(Ordering::SeqCst);
+            ram.load_u16(0x2004 + 64) == Some(round)
+        });
+    }
+
+    fn any_address() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            8 => BASE..BASE + SIZE,
+            2 => (BASE..BASE + SIZE).prop_map(|address| address & !15),
+            1 => (BASE - 64)..BASE + 64,
+            1 => (BASE + SIZE - 64)..BASE + SIZE + 64,
+            1 => any::<u64>(),
+        ]
+    }
+
+    fn any_descriptor() -> impl Strategy<Value = [u8; 16]> {
+        let length = prop_oneof![6 => 0..64u32, 2 => (1..20u32).prop_map(|n| 16 * n), 1 => any::<u32>()];
+        let flags = prop_oneof![9 => 0..8u16, 1 => any::<u16>()];
+        let next = prop_oneof![9 => 0..8u16, 1 => any::<u16>()];
+        (any_address(), length, flags, next).prop_map(|(a, l, f, n)| descriptor(a, l, f, n))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_table_leads_out_of_ram(
+            table in prop::collection::vec(any_descriptor(), 8),
+            indirect in prop::collection::vec(any_descriptor(), 24),
+            heads in prop::collection::vec(0..9u16, 0..9),
+            features in prop::sample::select(vec![0, feature::INDIRECT_DESC, feature::INDIRECT_DESC | feature::EVENT_IDX]),
+        ) {
+            let ram = ram();
+            // All of free RAM is full of descriptors, so that indirect tables are found wherever they are sought.
+            for (i, descriptor) in indirect.iter().cycle().take(0xc00).enumerate() {
+                ram.write(DATA + 16 * i as u64, descriptor).unwrap();
+            }
+            fill(&ram, &table, &heads);
+            let mut queue = queue(&ram, features);
+            let mut popped = 0;
+            while let Ok(Some(chain)) = queue.pop() {
+                popped += 1;
+                prop_assert!(popped <= heads.len(), "no chain is taken twice");
+                let (readable, writable) = (&chain.readable, &chain.writable);
+                prop_assert!(readable.segments.len() + writable.segments.len() <= usize::from(MAX));
+                prop_assert!(readable.len() + writable.len() <= u64::from(u32::MAX));
+                for segment in readable.segments.iter().chain(&writable.segments) {
+                    prop_assert!(segment.address >= BASE && segment.address - BASE + u64::from(segment.length) <= SIZE);
+                }
+                queue.complete(chain.head, 0);
+                queue.take_interrupt();
+            }
+        }
     }
 }

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 
 use bus::StateError;
 
-use super::{Queue, QueuePosition, Session, VirtioDevice, lock};
+use super::{Queue, QueuePosition, Session, VirtioDevice};
+use crate::lock;
 
 /// A set of reasons to serve: bit `i` is a notification of queue `i`, or [`Events::BACKEND`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +67,10 @@ pub trait Service: Send + Sync + 'static {
     /// short, so that a pause need not wait for long.
     fn serve(&self, port: &Port, events: Events) -> Events;
 
+    /// A session begins or ends, or one of its queues does: chains that the service had begun are dropped. Called with
+    /// the session locked.
+    fn reset(&self);
+
     /// What the service remembers besides its queues. Only called while paused.
     fn save(&self) -> Result<Vec<u8>, StateError>;
 
@@ -115,13 +120,19 @@ impl Deref for SessionGuard<'_> {
     type Target = Session;
 
     fn deref(&self) -> &Session {
-        self.0.session.as_ref().expect("a guard is made only where there is a session")
+        self.0
+            .session
+            .as_ref()
+            .expect("a guard is made only where there is a session")
     }
 }
 
 impl DerefMut for SessionGuard<'_> {
     fn deref_mut(&mut self) -> &mut Session {
-        self.0.session.as_mut().expect("a guard is made only where there is a session")
+        self.0
+            .session
+            .as_mut()
+            .expect("a guard is made only where there is a session")
     }
 }
 
@@ -149,7 +160,9 @@ impl Shared {
     }
 
     fn wait<'a>(&self, control: MutexGuard<'a, Control>) -> MutexGuard<'a, Control> {
-        self.changed.wait(control).unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.changed
+            .wait(control)
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn run(&self, service: &impl Service) {
@@ -211,7 +224,11 @@ impl<S: Service> Worker<S> {
             let (service, shared) = (service.clone(), shared.clone());
             move || shared.run(&*service)
         })?;
-        Ok(Self { service, shared, thread: Some(thread) })
+        Ok(Self {
+            service,
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Puts a session in the place of the present one, whose chains in flight are dropped.
@@ -220,6 +237,7 @@ impl<S: Service> Worker<S> {
         let mut slot = lock(&self.shared.port.0);
         slot.generation = slot.generation.wrapping_add(1);
         slot.session = session;
+        self.service.reset();
     }
 }
 
@@ -256,7 +274,10 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn write_config(&self, offset: u64, bytes: &[u8]) {
-        tracing::debug!("{}: write of {bytes:x?} to read-only configuration at {offset:#x}", self.name());
+        tracing::debug!(
+            "{}: write of {bytes:x?} to read-only configuration at {offset:#x}",
+            self.name()
+        );
     }
 
     fn start(&self, session: Session) {
@@ -274,6 +295,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
         if let Some(session) = &mut slot.session {
             session.set_queue(index, queue);
         }
+        self.service.reset();
     }
 
     fn notify(&self, index: u16) {
@@ -295,7 +317,10 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn positions(&self) -> Vec<Option<QueuePosition>> {
-        lock(&self.shared.port.0).session.as_ref().map_or_else(Vec::new, Session::positions)
+        lock(&self.shared.port.0)
+            .session
+            .as_ref()
+            .map_or_else(Vec::new, Session::positions)
     }
 
     fn save(&self) -> Result<Vec<u8>, StateError> {
@@ -304,7 +329,9 @@ impl<S: Service> VirtioDevice for Worker<S> {
 
     fn restore(&self, state: &[u8], session: Option<Session>) -> Result<(), StateError> {
         self.service.restore(state)?;
-        self.replace(session);
+        let mut slot = lock(&self.shared.port.0);
+        slot.generation = slot.generation.wrapping_add(1);
+        slot.session = session;
         Ok(())
     }
 }

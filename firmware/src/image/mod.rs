@@ -1,8 +1,8 @@
 //! Loading programs into guest RAM: kernels, firmware, test programs.
 //!
-//! A file is told apart by its content, never by its name: an ELF ([`elf`]), a RISC-V Linux `Image` or an EFI zboot
-//! `vmlinuz` around one ([`linux`]), or a compressed form of these ([`compression`]). What is none of them is named
-//! ([`identify`]) and refused.
+//! A file is told apart by its content, never by its name: an ELF (`elf`), a RISC-V Linux `Image` or an EFI zboot
+//! `vmlinuz` around one (`linux`), or a compressed form of these (`compression`). What is none of them is named
+//! (`identify`) and refused.
 //!
 //! A [`Program`] is checked before it exists: its segments lie inside RAM and do not overlap, and its entry point is in
 //! one of them. So [`Program::place`] cannot fail or write elsewhere.
@@ -138,7 +138,11 @@ pub enum ImageError {
 }
 
 fn outside_cure(start: u64, ram: &Range<u64>) -> &'static str {
-    if ram.contains(&start) { "give the guest more RAM with -m" } else { "link the program for the guest's RAM" }
+    if ram.contains(&start) {
+        "give the guest more RAM with -m"
+    } else {
+        "link the program for the guest's RAM"
+    }
 }
 
 /// Where programs may go.
@@ -207,7 +211,10 @@ impl Program {
     /// All addresses from the first to the last that the program occupies, memory that starts as zero included.
     pub fn range(&self) -> Range<u64> {
         let start = self.segments.first().map_or(self.entry, |segment| segment.address);
-        let end = self.segments.last().map_or(self.entry, |segment| segment.address + segment.size);
+        let end = self
+            .segments
+            .last()
+            .map_or(self.entry, |segment| segment.address + segment.size);
         start..end
     }
 
@@ -234,6 +241,17 @@ impl Program {
         }
     }
 
+    /// A program that is nothing but its bytes, at [`Room::lowest`], where it also starts; it takes `size` bytes of
+    /// memory, no less than it has.
+    pub(crate) fn flat(file: &str, bytes: Vec<u8>, size: u64, room: &Room) -> Result<Self, ImageError> {
+        let segment = Segment {
+            address: room.lowest,
+            file: 0..bytes.len(),
+            size,
+        };
+        Self::new(file, Format::Flat, bytes, vec![segment], room.lowest, 0, room)
+    }
+
     /// Checks the invariant of the type.
     fn new(
         file: &str,
@@ -248,16 +266,29 @@ impl Program {
         for segment in &segments {
             let (start, end) = (segment.address, segment.address.saturating_add(segment.size));
             if start < room.ram.start || end > room.ram.end {
-                return Err(ImageError::OutsideRam { file: file.into(), start, end, ram: room.ram.clone() });
+                return Err(ImageError::OutsideRam {
+                    file: file.into(),
+                    start,
+                    end,
+                    ram: room.ram.clone(),
+                });
             }
         }
         for pair in segments.windows(2) {
             if pair[0].address + pair[0].size > pair[1].address {
                 let (first, second) = (pair[0].address, pair[1].address);
-                return Err(ImageError::Overlap { file: file.into(), first, second });
+                return Err(ImageError::Overlap {
+                    file: file.into(),
+                    first,
+                    second,
+                });
             }
         }
-        let entry_error = |reason| ImageError::Entry { file: file.into(), entry, reason };
+        let entry_error = |reason| ImageError::Entry {
+            file: file.into(),
+            entry,
+            reason,
+        };
         // An instruction is at least two bytes long.
         let holds = |s: &Segment| entry >= s.address && entry - s.address < (s.file.len() as u64).saturating_sub(1);
         if !segments.iter().any(holds) {
@@ -266,7 +297,13 @@ impl Program {
         if !entry.is_multiple_of(2) {
             return Err(entry_error("odd"));
         }
-        Ok(Self { format, data, segments, entry, displacement })
+        Ok(Self {
+            format,
+            data,
+            segments,
+            entry,
+            displacement,
+        })
     }
 }
 
@@ -301,7 +338,10 @@ pub fn kernel_from_bytes(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Prog
     if linux::is_image(&bytes) {
         return linux::load(file, bytes, room);
     }
-    Err(ImageError::Unknown { file: file.into(), found: identify::describe(&bytes) })
+    Err(ImageError::Unknown {
+        file: file.into(),
+        found: identify::describe(&bytes),
+    })
 }
 
 /// Reads the machine-mode firmware at `path`. See [`firmware_from_bytes`].
@@ -317,10 +357,13 @@ pub fn firmware_from_bytes(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Pr
         return elf::load(file, bytes, room);
     }
     if bytes.is_empty() {
-        return Err(ImageError::Unknown { file: file.into(), found: identify::describe(&bytes) });
+        return Err(ImageError::Unknown {
+            file: file.into(),
+            found: identify::describe(&bytes),
+        });
     }
-    let segment = Segment { address: room.lowest, file: 0..bytes.len(), size: bytes.len() as u64 };
-    Program::new(file, Format::Flat, bytes, vec![segment], room.lowest, 0, room)
+    let size = bytes.len() as u64;
+    Program::flat(file, bytes, size, room)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, ImageError> {

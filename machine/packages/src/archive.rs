@@ -129,7 +129,10 @@ impl Archive {
             let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
             if name.is_empty() || !name.bytes().all(valid) {
                 let reason = format!("{name:?} is no name of a Debian {what} (letters, digits and \"-\")");
-                return Err(Error::Release { origin: "InRelease".into(), reason });
+                return Err(Error::Release {
+                    origin: "InRelease".into(),
+                    reason,
+                });
             }
         }
         Ok(Archive {
@@ -150,7 +153,10 @@ impl Archive {
     }
 
     pub(crate) fn scope(&self) -> Scope<'_> {
-        Scope { suite: &self.settings.suite, architecture: &self.settings.architecture }
+        Scope {
+            suite: &self.settings.suite,
+            architecture: &self.settings.architecture,
+        }
     }
 
     /// What the archive says about a package, or the best one that provides the name.
@@ -166,7 +172,10 @@ impl Archive {
     /// Fetches one package alone, without its dependencies.
     pub fn fetch_one(&self, name: &str) -> Result<Package> {
         let mut packages = self.fetch_all(|index| Ok(vec![resolve::one(index, name, &self.scope())?]))?;
-        packages.pop().ok_or_else(|| Error::Index { origin: name.into(), reason: "nothing was fetched".into() })
+        packages.pop().ok_or_else(|| Error::Index {
+            origin: name.into(),
+            reason: "nothing was fetched".into(),
+        })
     }
 
     /// Fetches packages with everything that they depend on, dependencies first.
@@ -180,7 +189,11 @@ impl Archive {
         let fetch = |records: Vec<Record>| records.iter().map(|record| self.fetch(record)).collect();
         match self.with_index(&choose).and_then(fetch) {
             Err(Error::Refused { url, reason }) if !self.is_fresh() => {
-                tracing::debug!(url, reason, "the cached index names a file that the mirror does not have");
+                tracing::debug!(
+                    url,
+                    reason,
+                    "the cached index names a file that the mirror does not have"
+                );
                 self.load_index(true)?;
                 fetch(self.with_index(&choose)?)
             }
@@ -193,7 +206,10 @@ impl Archive {
         match ask(&*self.load_index(false)?) {
             Err(missing @ Error::NoSuchPackage { .. }) if !self.is_fresh() => match self.load_index(true) {
                 Ok(index) => ask(&index),
-                Err(_) => Err(missing),
+                Err(error) => {
+                    tracing::debug!("index not refreshed: {error}");
+                    Err(missing)
+                }
             },
             result => result,
         }
@@ -245,7 +261,7 @@ impl Archive {
                     Err(error) if error.is_network() || !self.settings.refresh => {
                         tracing::warn!("package index not refreshed, the cached one serves: {error}");
                         // Remembered so that each start without a network does not wait; of no matter if it fails.
-                        let _ = cache::write(&cached.folder.join("refresh-failed"), b"");
+                        let _ = cache::write(&cached.failure, b"");
                         (cached.index, false)
                     }
                     Err(error) => return Err(error),
@@ -261,7 +277,10 @@ impl Archive {
 
     /// The folder of a mirror's release file.
     fn release_folder(&self, mirror: &str) -> PathBuf {
-        self.cache.path("dists").join(&self.settings.suite).join(&cache::sha256(mirror.as_bytes())[..16])
+        self.cache
+            .path("dists")
+            .join(&self.settings.suite)
+            .join(&cache::sha256(mirror.as_bytes())[..16])
     }
 
     fn index_path(&self, entry: &Entry) -> PathBuf {
@@ -278,18 +297,24 @@ impl Archive {
             .map(|(entry, file)| (file, entry))
             .ok_or_else(|| Error::Release {
                 origin: origin.to_owned(),
-                reason: format!("it lists no {base}: the mirror carries no packages for {}", self.settings.architecture),
+                reason: format!(
+                    "it lists no {base}: the mirror carries no packages for {}",
+                    self.settings.architecture
+                ),
             })
     }
 
     /// The cached index of the mirror in use; if there is none, the youngest of any other.
     fn cached_index(&self) -> Result<Option<CachedIndex>> {
-        let keyring = self.keyring()?;
         let own = self.mirror().ok().map(|mirror| self.release_folder(mirror.address()));
         let mut folders: Vec<PathBuf> = fs::read_dir(self.cache.path("dists").join(&self.settings.suite))
             .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
             .unwrap_or_default();
         folders.sort_by_key(|folder| (Some(folder) != own.as_ref(), cache::age(&folder.join("InRelease"))));
+        if folders.is_empty() {
+            return Ok(None);
+        }
+        let keyring = self.keyring()?;
         for folder in folders {
             let path = folder.join("InRelease");
             let Ok(bytes) = fs::read(&path) else { continue };
@@ -300,14 +325,20 @@ impl Archive {
                 .map(|(_, entry)| cache::read_sealed(&self.index_path(&entry)).map(String::from_utf8));
             match index {
                 Ok(Some(Ok(text))) => {
-                    let retry = cache::age(&folder.join("refresh-failed")).is_none_or(|age| age > RETRY_REFRESH);
+                    let failure = own.as_ref().unwrap_or(&folder).join("refresh-failed");
+                    let retry = cache::age(&failure).is_none_or(|age| age > RETRY_REFRESH);
                     let age = if Some(&folder) == own.as_ref() || own.is_none() {
                         cache::age(&path).unwrap_or(Duration::MAX)
                     } else {
                         // Another mirror's index serves only while this one is away.
                         Duration::MAX
                     };
-                    return Ok(Some(CachedIndex { index: Index::load(text), age, retry, folder }));
+                    return Ok(Some(CachedIndex {
+                        index: Index::load(text),
+                        age,
+                        retry,
+                        failure,
+                    }));
                 }
                 Ok(_) => tracing::debug!(origin, "the cached release file has no cached index"),
                 Err(error) => tracing::debug!("cached release file not used: {error}"),
@@ -361,7 +392,10 @@ impl Archive {
     fn fetch_reduced_index(&self, mirror: &Mirror, path: &str, entry: &Entry) -> Result<String> {
         let url = mirror.url(path);
         if entry.size > INDEX_LIMIT {
-            return Err(Error::Index { origin: url, reason: format!("{} bytes are too many", entry.size) });
+            return Err(Error::Index {
+                origin: url,
+                reason: format!("{} bytes are too many", entry.size),
+            });
         }
         let bytes = self.transfer("package index", mirror, path, entry.size, &entry.sha256, Vec::new())?;
         let mut reader: Box<dyn Read> = match path.rsplit_once('.') {
@@ -378,7 +412,10 @@ impl Archive {
 
     /// A package's verified `.deb`, from the cache or the mirror.
     fn fetch(&self, record: &Record) -> Result<Package> {
-        let path = self.cache.path("debs").join(format!("{}_{}.deb", record.name, record.sha256));
+        let path = self
+            .cache
+            .path("debs")
+            .join(format!("{}_{}.deb", record.name, record.sha256));
         let package = Package {
             name: record.name.clone(),
             version: record.version.clone(),
@@ -393,7 +430,14 @@ impl Archive {
         }
         let file = Cache::temporary(&path)?;
         let what = format!("{} {}", record.name, record.version);
-        let file = self.transfer(&what, self.mirror()?, &record.filename, record.size, &record.sha256, file)?;
+        let file = self.transfer(
+            &what,
+            self.mirror()?,
+            &record.filename,
+            record.size,
+            &record.sha256,
+            file,
+        )?;
         cache::keep(file, &path)?;
         Ok(package)
     }
@@ -423,7 +467,11 @@ impl Archive {
                 return Err(mirror.broken(path, &std::io::ErrorKind::UnexpectedEof.into()));
             }
             if found != sha256 || length != size {
-                return Err(Error::Hash { origin: mirror.url(path), found, expected: sha256.to_owned() });
+                return Err(Error::Hash {
+                    origin: mirror.url(path),
+                    found,
+                    expected: sha256.to_owned(),
+                });
             }
             Ok(())
         })?;
@@ -436,7 +484,8 @@ struct CachedIndex {
     age: Duration,
     /// Whether the last failed refresh is long enough ago.
     retry: bool,
-    folder: PathBuf,
+    /// The file whose age says when a refresh failed.
+    failure: PathBuf,
 }
 
 /// Where a transfer goes: it can begin anew.
@@ -516,7 +565,13 @@ mod tests {
     /// A server with `app`, which depends on `lib`.
     fn server() -> Server {
         let server = Server::start();
-        server.add("app", "1", "Depends: lib\n", &[("./usr/bin/app", &[7; 100_000])], Compression::Xz);
+        server.add(
+            "app",
+            "1",
+            "Depends: lib\n",
+            &[("./usr/bin/app", &[7; 100_000])],
+            Compression::Xz,
+        );
         server.add("lib", "1", "", &[("./usr/lib/lib.so", b"library")], Compression::Gzip);
         server.publish();
         server
@@ -547,7 +602,9 @@ mod tests {
         for package in &packages {
             package.unpack(&mut tree).unwrap();
         }
-        let Kind::File(content) = &tree.get("lib/lib.so").unwrap().kind else { panic!() };
+        let Kind::File(content) = &tree.get("lib/lib.so").unwrap().kind else {
+            panic!()
+        };
         assert_eq!(&*content.bytes().unwrap(), b"library");
         assert_eq!(server.requests(), 4);
         assert_eq!(fetch(&settings).unwrap(), packages);
@@ -556,9 +613,18 @@ mod tests {
         assert_eq!(fetch(&settings).unwrap(), packages);
         // Neither an index that has grown old nor a wish for a new one, nor another mirror fails for lack of a network.
         for change in [
-            Settings { maximum_age: Duration::ZERO, ..settings.clone() },
-            Settings { refresh: true, ..settings.clone() },
-            Settings { mirror: Some("http://127.0.0.1:9/debian".into()), ..settings.clone() },
+            Settings {
+                maximum_age: Duration::ZERO,
+                ..settings.clone()
+            },
+            Settings {
+                refresh: true,
+                ..settings.clone()
+            },
+            Settings {
+                mirror: Some("http://127.0.0.1:9/debian".into()),
+                ..settings.clone()
+            },
         ] {
             assert_eq!(fetch(&change).unwrap(), packages);
         }
@@ -573,10 +639,17 @@ mod tests {
         let server = server();
         let mirror = server.folder.path().join("mirror");
         server.write_folder(&mirror);
-        let settings = Settings { mirror: Some(format!("file://{}", mirror.display())), ..server.settings() };
+        let settings = Settings {
+            mirror: Some(format!("file://{}", mirror.display())),
+            ..server.settings()
+        };
         assert_eq!(fetch(&settings).unwrap().len(), 2);
         assert_eq!(server.requests(), 0);
-        let settings = Settings { mirror: Some("/nowhere".into()), cache: Some(mirror.join("c")), ..settings };
+        let settings = Settings {
+            mirror: Some("/nowhere".into()),
+            cache: Some(mirror.join("c")),
+            ..settings
+        };
         assert!(matches!(fetch(&settings), Err(Error::Refused { .. })));
     }
 
@@ -602,7 +675,11 @@ mod tests {
         let settings = server.settings();
         fetch(&settings).unwrap();
         let other = Key::generate().write(server.folder.path());
-        let error = fetch(&Settings { keyring: Some(other), ..settings }).unwrap_err();
+        let error = fetch(&Settings {
+            keyring: Some(other),
+            ..settings
+        })
+        .unwrap_err();
         assert!(matches!(error, Error::Signature { .. }), "{error}");
     }
 
@@ -653,14 +730,20 @@ mod tests {
         let archive = Archive::open(&settings).unwrap();
         assert_eq!(archive.find("app").unwrap().version, "1");
         assert_eq!(archive.fetch_one("app").unwrap().version, "2");
-        assert_eq!(Archive::open(&settings).unwrap().fetch_one("more").unwrap().version, "1");
+        assert_eq!(
+            Archive::open(&settings).unwrap().fetch_one("more").unwrap().version,
+            "1"
+        );
         assert_eq!(Archive::open(&settings).unwrap().find("app").unwrap().version, "2");
     }
 
     #[test]
     fn an_older_release_is_no_refresh() {
         let server = server();
-        let settings = Settings { refresh: true, ..server.settings() };
+        let settings = Settings {
+            refresh: true,
+            ..server.settings()
+        };
         fetch(&settings).unwrap();
         let text = crate::testing::release_text(&[], "");
         let date = text.lines().find(|line| line.starts_with("Date:")).unwrap();
@@ -668,7 +751,13 @@ mod tests {
         server.put("dists/trixie/InRelease", server.key.sign(&old).into_bytes());
         let error = fetch(&settings).unwrap_err();
         assert!(error.to_string().contains("older"), "{error}");
-        assert!(fetch(&Settings { refresh: false, ..settings }).is_ok());
+        assert!(
+            fetch(&Settings {
+                refresh: false,
+                ..settings
+            })
+            .is_ok()
+        );
     }
 
     #[test]
@@ -676,11 +765,25 @@ mod tests {
         let server = server();
         server.fault(DEB, Some(Fault::Absent));
         let error = fetch(&server.settings()).unwrap_err();
-        assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains("404"), "{error}");
-        let other = Settings { architecture: "s390x".into(), ..server.settings() };
+        assert!(
+            matches!(error, Error::Refused { .. }) && error.to_string().contains("404"),
+            "{error}"
+        );
+        let other = Settings {
+            architecture: "s390x".into(),
+            ..server.settings()
+        };
         assert!(fetch(&other).unwrap_err().to_string().contains("no packages for s390x"));
-        let other = Settings { suite: "../x".into(), ..server.settings() };
-        assert!(fetch(&other).unwrap_err().to_string().contains("no name of a Debian suite"));
+        let other = Settings {
+            suite: "../x".into(),
+            ..server.settings()
+        };
+        assert!(
+            fetch(&other)
+                .unwrap_err()
+                .to_string()
+                .contains("no name of a Debian suite")
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// Neither the caller nor the host's configuration names a mirror.
     #[error(
-        "no Debian mirror is known on this host: pass --mirror URL (http, https, file or a folder; it holds dists/ and pool/)"
+        "no Debian mirror is known on this host: pass --mirror URL (http, https, file or a folder; it holds dists/ and pool/), and --keyring FILE if the host has no keyring of Debian's archive"
     )]
     NoMirror,
     /// The mirror's address is not one that can be used.
@@ -154,7 +154,10 @@ pub enum Error {
 impl Error {
     /// Whether a mirror that is absent, unknown or away is the cause, so that a cached answer may serve instead.
     pub fn is_network(&self) -> bool {
-        matches!(self, Error::NoMirror | Error::Unreachable { .. } | Error::Refused { .. })
+        matches!(
+            self,
+            Error::NoMirror | Error::Unreachable { .. } | Error::Refused { .. }
+        )
     }
 
     /// For `map_err`: an I/O error with the path and what was tried.

@@ -1,35 +1,43 @@
 #!/bin/busybox sh
-# The first program of the quick-start guest: it mounts what the kernel offers, loads the modules and starts a shell.
+# The first program of the quick-start guest: it mounts what the kernel offers, loads the drivers of the devices that are
+# there and starts a shell. Other modules (file systems, algorithms) come when the kernel asks for them.
 # The shell's end, or BusyBox's poweroff, halt and reboot (SIGUSR2, SIGUSR1 and SIGTERM to this process), end the guest.
 
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PS1='\h:\w\$ '
+# BusyBox's shell starts its own programs through /proc, so that only this one and the last need its name.
 busybox mount -t proc proc /proc
-busybox mount -t sysfs sysfs /sys
-busybox mount -t devtmpfs devtmpfs /dev
-busybox mkdir -p /dev/pts /dev/shm
-busybox mount -t devpts devpts /dev/pts
-busybox mount -t tmpfs tmpfs /run
-busybox mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=1777 tmpfs /tmp
 
 stop() {
-    busybox sync
-    busybox umount -a -r 2>/dev/null
+    sync
+    umount -a -r 2>/dev/null
     busybox "$1" -f
 }
 trap 'stop poweroff' USR2
 trap 'stop halt' USR1
 trap 'stop reboot' TERM
 
-busybox hostname -F /etc/hostname
-while read -r module; do
-    busybox insmod "$module"
-done </etc/modules.load
-busybox --install -s /bin 2>/dev/null
+hostname -F /etc/hostname
+modprobe virtio_mmio
+for device in /sys/bus/virtio/devices/*/modalias; do
+    if read -r alias <"$device"; then
+        modprobe -q "$alias"
+    fi
+done
+# The shell finds BusyBox's programs without links; other programs may not.
+{
+    busybox --install -s /bin
+    ip link set lo up
+} >/dev/null 2>&1 &
 
 cd /root
-export PS1='\h:\w\$ '
 echo
-echo "Linux $(busybox uname -r) on $(busybox uname -m), BusyBox shell. \"poweroff\" or Ctrl-D ends the machine."
-busybox setsid busybox cttyhack sh </dev/console >/dev/console 2>&1 &
+echo "Linux $(uname -r) on $(uname -m), BusyBox shell. \"poweroff\" or Ctrl-D ends the machine."
+setsid cttyhack sh </dev/console >/dev/console 2>&1 &
 wait $!
 stop poweroff

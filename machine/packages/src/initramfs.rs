@@ -43,7 +43,10 @@ impl Default for Initramfs {
 impl Initramfs {
     /// An initramfs with nothing but the directories and links of a merged `/usr`.
     pub fn new() -> Self {
-        Initramfs { tree: FileTree::with_merged_usr(), mtime: 0 }
+        Initramfs {
+            tree: FileTree::with_merged_usr(),
+            mtime: 0,
+        }
     }
 
     /// The tree, to be looked at or changed.
@@ -94,20 +97,25 @@ impl Initramfs {
         self.file("init", program, 0o755)
     }
 
-    /// Adds kernel modules where `modprobe` finds them, with their dependencies in `modules.dep`, and writes their paths
-    /// to `/etc/modules.load` in the order in which `insmod` can load them.
+    /// Adds kernel modules where `modprobe` finds them, with the `modules.dep` and `modules.alias` that `depmod` would
+    /// make, and writes their paths to `/etc/modules.load` in the order in which `insmod` can load them.
     pub fn modules(mut self, release: &str, modules: &[Module]) -> Result<Self> {
         let folder = format!("usr/lib/modules/{release}");
         let mut load = String::new();
         let mut dependencies = String::new();
+        let mut aliases = String::new();
         for module in modules {
             let path = format!("{folder}/{}", module.path);
             self.tree.file(&path, module.bytes.clone(), 0o644)?;
             load.push_str(&format!("/{path}\n"));
             dependencies.push_str(&format!("{}: {}\n", module.path, module.depends.join(" ")));
+            for alias in &module.aliases {
+                aliases.push_str(&format!("alias {} {}\n", underscored(alias), module.name));
+            }
         }
         self.tree.file(LOAD_LIST, load, 0o644)?;
         self.tree.file(&format!("{folder}/modules.dep"), dependencies, 0o644)?;
+        self.tree.file(&format!("{folder}/modules.alias"), aliases, 0o644)?;
         Ok(self)
     }
 
@@ -135,14 +143,35 @@ impl Initramfs {
         let file = cache::Cache::temporary(path)?;
         let mut encoder = flate2::write::GzEncoder::new(BufWriter::new(file.as_file()), flate2::Compression::default());
         self.write_to(&mut encoder)?;
-        encoder.finish().and_then(|mut writer| writer.flush()).map_err(Error::io(path, "write"))?;
+        encoder
+            .finish()
+            .and_then(|mut writer| writer.flush())
+            .map_err(Error::io(path, "write"))?;
         cache::keep(file, path)
     }
 }
 
+/// An alias as `modprobe` looks for it: with `_` for `-`, but not in a pattern's brackets, where `-` is a range.
+fn underscored(alias: &str) -> String {
+    let mut in_brackets = false;
+    let replace = |c| {
+        in_brackets = match c {
+            '[' => true,
+            ']' => false,
+            _ => in_brackets,
+        };
+        if c == '-' && !in_brackets { '_' } else { c }
+    };
+    alias.chars().map(replace).collect()
+}
+
 /// Writes a tree as a cpio archive.
 fn write_cpio(tree: &FileTree, mtime: u32, writer: impl Write) -> Result<()> {
-    let mut cpio = Cpio { writer, position: 0, mtime };
+    let mut cpio = Cpio {
+        writer,
+        position: 0,
+        mtime,
+    };
     // Names of one file, so that the last of them can carry the content (as cpio's readers expect) under the first's
     // inode number.
     let mut links: HashMap<*const Content, Links> = HashMap::new();
@@ -151,11 +180,17 @@ fn write_cpio(tree: &FileTree, mtime: u32, writer: impl Write) -> Result<()> {
             links.entry(Arc::as_ptr(content)).or_default().count += 1;
         }
     }
-    let mut next_inode = 1u32;
-    for (path, node) in tree.iter().filter(|(path, _)| !path.is_empty()) {
-        let inode = next_inode;
-        next_inode += 1;
-        let mut member = Member { path, node, inode, links: 1, major: 0, minor: 0, type_bits: 0, body: Body::None };
+    for (inode, (path, node)) in (1u32..).zip(tree.iter().filter(|(path, _)| !path.is_empty())) {
+        let mut member = Member {
+            path,
+            node,
+            inode,
+            links: 1,
+            major: 0,
+            minor: 0,
+            type_bits: 0,
+            body: Body::None,
+        };
         match &node.kind {
             Kind::Directory => {
                 member.type_bits = S_IFDIR;
@@ -280,7 +315,10 @@ impl<W: Write> Cpio<W> {
         self.position += copied;
         if copied != expected {
             let reason = "the file became shorter while it was in use".into();
-            return Err(Error::Tree { path: path.display().to_string(), reason });
+            return Err(Error::Tree {
+                path: path.display().to_string(),
+                reason,
+            });
         }
         Ok(())
     }
@@ -292,7 +330,9 @@ impl<W: Write> Cpio<W> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.writer.write_all(bytes).map_err(Error::io(Path::new("initramfs"), "write"))?;
+        self.writer
+            .write_all(bytes)
+            .map_err(Error::io(Path::new("initramfs"), "write"))?;
         self.position += bytes.len() as u64;
         Ok(())
     }
@@ -334,7 +374,11 @@ mod tests {
     #[test]
     fn members_of_every_kind() {
         let mut initramfs = Initramfs::new().mtime(7);
-        initramfs = initramfs.file("bin/sh", "shell", 0o4755).unwrap().init("#!/bin/sh\n").unwrap();
+        initramfs = initramfs
+            .file("bin/sh", "shell", 0o4755)
+            .unwrap()
+            .init("#!/bin/sh\n")
+            .unwrap();
         initramfs.tree().hard_link("bin/ash", "bin/sh").unwrap();
         initramfs.tree().character_device("dev/console", 0o600, 5, 1).unwrap();
         let bytes = initramfs.to_bytes().unwrap();
@@ -342,15 +386,31 @@ mod tests {
         let members = read(&bytes);
         let names: Vec<&str> = members.iter().map(|m| m.name.as_str()).collect();
         let expected = [
-            "bin", "dev", "dev/console", "init", "lib", "sbin", "usr", "usr/bin", "usr/bin/ash", "usr/bin/sh", "usr/lib",
+            "bin",
+            "dev",
+            "dev/console",
+            "init",
+            "lib",
+            "sbin",
+            "usr",
+            "usr/bin",
+            "usr/bin/ash",
+            "usr/bin/sh",
+            "usr/lib",
             "usr/sbin",
         ];
         assert_eq!(names, expected);
         let get = |name: &str| members.iter().find(|m| m.name == name).unwrap();
-        assert_eq!((get("bin").fields[1], get("bin").body.as_slice()), (0o120777, &b"usr/bin"[..]));
+        assert_eq!(
+            (get("bin").fields[1], get("bin").body.as_slice()),
+            (0o120777, &b"usr/bin"[..])
+        );
         assert_eq!(get("usr").fields[1], 0o040755);
         let console = get("dev/console");
-        assert_eq!((console.fields[1], console.fields[9], console.fields[10]), (0o020600, 5, 1));
+        assert_eq!(
+            (console.fields[1], console.fields[9], console.fields[10]),
+            (0o020600, 5, 1)
+        );
         let (first, last) = (get("usr/bin/ash"), get("usr/bin/sh"));
         assert_eq!((first.fields[1], first.fields[4], first.fields[5]), (0o104755, 2, 7));
         assert_eq!(first.fields[0], last.fields[0]);
@@ -370,21 +430,32 @@ mod tests {
             path: format!("kernel/{name}.ko"),
             bytes: name.into(),
             depends: depends.iter().map(|d| format!("kernel/{d}.ko")).collect(),
+            aliases: vec![format!("fs-{name}"), "of:[a-z]-x".into()],
         };
         let initramfs = Initramfs::new().folder("", folder.path()).unwrap();
-        let initramfs = initramfs.modules("6.12", &[module("crc16", &[]), module("ext4", &["crc16"])]).unwrap();
+        let initramfs = initramfs
+            .modules("6.12", &[module("crc16", &[]), module("ext4", &["crc16"])])
+            .unwrap();
         let path = folder.path().join("out/initrd");
         initramfs.write_file(&path).unwrap();
         let members = read(&std::fs::read(&path).unwrap());
-        let body = |name: &str| String::from_utf8(members.iter().find(|m| m.name == name).unwrap().body.clone()).unwrap();
+        let body =
+            |name: &str| String::from_utf8(members.iter().find(|m| m.name == name).unwrap().body.clone()).unwrap();
         assert_eq!(body("data"), "from the host");
-        assert_eq!(body("usr/lib/modules/6.12/modules.dep"), "kernel/crc16.ko: \nkernel/ext4.ko: kernel/crc16.ko\n");
+        assert_eq!(
+            body("usr/lib/modules/6.12/modules.dep"),
+            "kernel/crc16.ko: \nkernel/ext4.ko: kernel/crc16.ko\n"
+        );
+        let aliases = "alias fs_crc16 crc16\nalias of:[a-z]_x crc16\nalias fs_ext4 ext4\nalias of:[a-z]_x ext4\n";
+        assert_eq!(body("usr/lib/modules/6.12/modules.alias"), aliases);
         let order = "/usr/lib/modules/6.12/kernel/crc16.ko\n/usr/lib/modules/6.12/kernel/ext4.ko\n";
         assert_eq!(body("etc/modules.load"), order);
         let packed = folder.path().join("out/initrd.gz");
         initramfs.write_gzip_file(&packed).unwrap();
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(File::open(&packed).unwrap()).read_to_end(&mut unpacked).unwrap();
+        flate2::read::GzDecoder::new(File::open(&packed).unwrap())
+            .read_to_end(&mut unpacked)
+            .unwrap();
         assert_eq!(unpacked, std::fs::read(&path).unwrap());
     }
 }

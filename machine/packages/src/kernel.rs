@@ -58,6 +58,8 @@ pub struct Module {
     /// The paths of the modules that it needs, directly or through others; what is to be loaded first stands last, as
     /// in `modules.dep`.
     pub depends: Vec<String>,
+    /// Other names under which it is asked for, patterns among them: `fs-ext4`, `virtio:d00000002v*`.
+    pub aliases: Vec<String>,
 }
 
 impl Archive {
@@ -78,8 +80,10 @@ impl Archive {
         let result = extract(name, &packages, &folder, |bytes| progress.advance(bytes));
         progress.end();
         result?;
-        Kernel::load(name, &folder)
-            .ok_or_else(|| Error::Kernel { package: name.to_owned(), reason: "the cache has lost it".into() })
+        Kernel::load(name, &folder).ok_or_else(|| Error::Kernel {
+            package: name.to_owned(),
+            reason: "the cache has lost it".into(),
+        })
     }
 }
 
@@ -92,9 +96,15 @@ fn kernel_packages(index: &Index, record: &Record) -> Result<Vec<Record>> {
             continue;
         }
         for relation in record.depends.iter().filter_map(|group| group.first()) {
-            let part = ["linux-image-", "linux-modules-", "linux-binary-"].iter().any(|p| relation.name.starts_with(p));
+            let part = ["linux-image-", "linux-modules-", "linux-binary-"]
+                .iter()
+                .any(|p| relation.name.starts_with(p));
             if part && !relation.name.ends_with("-dbg") {
-                open.extend(index.named(&relation.name).find(|record| relation.accepts(&record.version)));
+                open.extend(
+                    index
+                        .named(&relation.name)
+                        .find(|record| relation.accepts(&record.version)),
+                );
             }
         }
         packages.push(record);
@@ -112,13 +122,20 @@ fn extract(name: &str, packages: &[Package], folder: &Path, mut advance: impl Fn
     let mut count = 0;
     for package in packages {
         visit_kernel_files(package, |file, release_found, reader| {
-            let broken = |e: std::io::Error| Error::Deb { path: package.path.clone(), reason: e.to_string() };
+            let broken = |e: std::io::Error| Error::Deb {
+                path: package.path.clone(),
+                reason: e.to_string(),
+            };
             release.get_or_insert_with(|| release_found.to_owned());
             if file == "modules.builtin" {
                 return reader.read_to_string(&mut builtin).map(drop).map_err(broken);
             }
             // Names of our own: what the package calls its files never becomes a path of the host.
-            let path = if file == IMAGE { file.to_owned() } else { format!("{count}.module") };
+            let path = if file == IMAGE {
+                file.to_owned()
+            } else {
+                format!("{count}.module")
+            };
             count += 1;
             has_image |= file == IMAGE;
             let host = temporary.path().join(&path);
@@ -140,7 +157,10 @@ fn extract(name: &str, packages: &[Package], folder: &Path, mut advance: impl Fn
     }
     if !has_image {
         let reason = "it holds no kernel image (/boot/vmlinux-*)".into();
-        return Err(Error::Kernel { package: name.to_owned(), reason });
+        return Err(Error::Kernel {
+            package: name.to_owned(),
+            reason,
+        });
     }
     let builtin: Vec<String> = builtin.lines().map(module_name).collect();
     let release = release.unwrap_or_default();
@@ -159,22 +179,24 @@ fn extract(name: &str, packages: &[Package], folder: &Path, mut advance: impl Fn
 }
 
 /// Calls `see` with "vmlinux", "modules.builtin" or a module's path, the kernel's release and the content.
-fn visit_kernel_files(
-    package: &Package,
-    mut see: impl FnMut(&str, &str, &mut dyn Read) -> Result<()>,
-) -> Result<()> {
+fn visit_kernel_files(package: &Package, mut see: impl FnMut(&str, &str, &mut dyn Read) -> Result<()>) -> Result<()> {
     deb::visit(&package.path, &Limits::default(), |entry| {
         if !matches!(entry.kind, EntryKind::File) {
             return Ok(());
         }
         let path = entry.path.trim_start_matches("./").trim_start_matches('/');
-        if let Some(release) = ["boot/vmlinux-", "boot/vmlinuz-"].iter().find_map(|prefix| path.strip_prefix(prefix)) {
+        if let Some(release) = ["boot/vmlinux-", "boot/vmlinuz-"]
+            .iter()
+            .find_map(|prefix| path.strip_prefix(prefix))
+        {
             return see(IMAGE, release, entry.reader);
         }
         let modules = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/");
         match modules.and_then(|rest| rest.split_once('/')) {
             Some((release, "modules.builtin")) => see("modules.builtin", release, entry.reader),
-            Some((release, file)) if file.starts_with("kernel/") && is_module(file) && !file.contains(char::is_whitespace) => {
+            Some((release, file))
+                if file.starts_with("kernel/") && is_module(file) && !file.contains(char::is_whitespace) =>
+            {
                 see(file, release, entry.reader)
             }
             _ => Ok(()),
@@ -183,7 +205,9 @@ fn visit_kernel_files(
 }
 
 fn is_module(path: &str) -> bool {
-    [".ko", ".ko.xz", ".ko.gz", ".ko.zst"].iter().any(|suffix| path.ends_with(suffix))
+    [".ko", ".ko.xz", ".ko.gz", ".ko.zst"]
+        .iter()
+        .any(|suffix| path.ends_with(suffix))
 }
 
 /// `kernel/fs/ext4/ext4.ko.xz` → `ext4`; the kernel itself takes `-` and `_` for the same.
@@ -204,14 +228,24 @@ impl Kernel {
         for line in lines {
             let mut words = line.split(' ');
             let (sha256, host, guest) = (words.next()?, words.next()?, words.next()?);
-            let file = KernelFile { host: folder.join(host), sha256: sha256.to_owned(), guest: guest.to_owned() };
+            let file = KernelFile {
+                host: folder.join(host),
+                sha256: sha256.to_owned(),
+                guest: guest.to_owned(),
+            };
             if guest == IMAGE {
                 image = Some(file);
             } else {
                 modules.insert(module_name(guest), file);
             }
         }
-        Some(Kernel { package: package.to_owned(), release, image: image?, modules, builtin })
+        Some(Kernel {
+            package: package.to_owned(),
+            release,
+            image: image?,
+            modules,
+            builtin,
+        })
     }
 
     /// The kernel's release, as `uname -r` says it.
@@ -233,6 +267,9 @@ impl Kernel {
     /// names; what is compiled into the kernel needs no module and is left out.
     ///
     /// Only hard dependencies are followed: an algorithm that a module asks for by name (ext4's `crc32c`) must be named.
+    ///
+    /// # Errors
+    /// If there is no such module, or what the cache holds of it is damaged.
     pub fn modules(&self, names: &[&str]) -> Result<Vec<Module>> {
         struct Open {
             module: Module,
@@ -267,11 +304,16 @@ impl Kernel {
 
     /// A module and the names of those that it needs.
     fn read(&self, name: &str, wanted_by: &str) -> Result<(Module, Vec<String>)> {
-        let refused = |reason: String| Error::Kernel { package: self.package.clone(), reason };
-        let file = self
-            .modules
-            .get(name)
-            .ok_or_else(|| refused(format!("there is no module {name} (wanted by {wanted_by}) in {}", self.release)))?;
+        let refused = |reason: String| Error::Kernel {
+            package: self.package.clone(),
+            reason,
+        };
+        let file = self.modules.get(name).ok_or_else(|| {
+            refused(format!(
+                "there is no module {name} (wanted by {wanted_by}) in {}",
+                self.release
+            ))
+        })?;
         let packed = fs::read(&file.host).map_err(Error::io(&file.host, "read"))?;
         if cache::sha256(&packed) != file.sha256 {
             return Err(Error::Hash {
@@ -281,10 +323,19 @@ impl Kernel {
             });
         }
         let bytes = unpack_module(packed, &file.guest).map_err(|e| refused(format!("{}: {e}", file.guest)))?;
-        let needs = needs(&bytes).ok_or_else(|| refused(format!("{} is no kernel module", file.guest)))?;
-        let end = file.guest.find(".ko").map_or(file.guest.len(), |start| start + ".ko".len());
-        let module = Module { name: name.to_owned(), path: file.guest[..end].to_owned(), bytes, depends: Vec::new() };
-        Ok((module, needs))
+        let info = Info::read(&bytes).ok_or_else(|| refused(format!("{} is no kernel module", file.guest)))?;
+        let end = file
+            .guest
+            .find(".ko")
+            .map_or(file.guest.len(), |start| start + ".ko".len());
+        let module = Module {
+            name: name.to_owned(),
+            path: file.guest[..end].to_owned(),
+            bytes,
+            depends: Vec::new(),
+            aliases: info.aliases,
+        };
+        Ok((module, info.depends))
     }
 }
 
@@ -295,16 +346,22 @@ fn dependencies(needs: &[String], loaded: &[Module]) -> Vec<String> {
         wanted.insert(&module.path);
         wanted.extend(module.depends.iter().map(String::as_str));
     }
-    loaded.iter().rev().map(|module| &module.path).filter(|path| wanted.contains(path.as_str())).cloned().collect()
+    loaded
+        .iter()
+        .rev()
+        .map(|module| &module.path)
+        .filter(|path| wanted.contains(path.as_str()))
+        .cloned()
+        .collect()
 }
 
 fn unpack_module(packed: Vec<u8>, path: &str) -> std::io::Result<Vec<u8>> {
     let reader: Box<dyn Read> = match path.rsplit_once('.') {
         Some((_, "xz")) => deb::xz(Cursor::new(packed))?,
         Some((_, "gz")) => Box::new(flate2::read::MultiGzDecoder::new(Cursor::new(packed))),
-        Some((_, "zst")) => Box::new(
-            ruzstd::decoding::StreamingDecoder::new(Cursor::new(packed)).map_err(std::io::Error::other)?,
-        ),
+        Some((_, "zst")) => {
+            Box::new(ruzstd::decoding::StreamingDecoder::new(Cursor::new(packed)).map_err(std::io::Error::other)?)
+        }
         _ => return Ok(packed),
     };
     let mut bytes = Vec::new();
@@ -314,15 +371,39 @@ fn unpack_module(packed: Vec<u8>, path: &str) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The names in `depends=` of a module's `.modinfo` section; `None` if it is no module.
-fn needs(module: &[u8]) -> Option<Vec<String>> {
-    let elf = goblin::elf::Elf::parse(module).ok()?;
-    let section = elf.section_headers.iter().find(|s| elf.shdr_strtab.get_at(s.sh_name) == Some(".modinfo"))?;
-    let range = section.file_range()?;
-    let info = module.get(range)?;
-    let depends = info.split(|&byte| byte == 0).find_map(|entry| entry.strip_prefix(b"depends="))?;
-    let depends = std::str::from_utf8(depends).ok()?;
-    Some(depends.split(',').filter(|name| !name.is_empty()).map(module_name).collect())
+/// What a module says of itself in its `.modinfo` section: strings of the form `key=value`, each ended by a NUL.
+struct Info {
+    /// Names of the modules that it needs.
+    depends: Vec<String>,
+    aliases: Vec<String>,
+}
+
+impl Info {
+    /// `None` if it is no module.
+    fn read(module: &[u8]) -> Option<Self> {
+        let elf = goblin::elf::Elf::parse(module).ok()?;
+        let section = elf
+            .section_headers
+            .iter()
+            .find(|s| elf.shdr_strtab.get_at(s.sh_name) == Some(".modinfo"))?;
+        let entries: Vec<&str> = module
+            .get(section.file_range()?)?
+            .split(|&byte| byte == 0)
+            .filter_map(|entry| std::str::from_utf8(entry).ok())
+            .collect();
+        let depends = entries.iter().find_map(|entry| entry.strip_prefix("depends="))?;
+        let depends = depends
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(module_name)
+            .collect();
+        let aliases = entries
+            .iter()
+            .filter_map(|entry| entry.strip_prefix("alias="))
+            .map(str::to_owned)
+            .collect();
+        Some(Info { depends, aliases })
+    }
 }
 
 #[cfg(test)]
@@ -337,12 +418,21 @@ mod tests {
         let files: Vec<(String, Vec<u8>)> = vec![
             (format!("./boot/config-{release}"), b"no".to_vec()),
             (format!("./boot/vmlinux-{release}"), b"the kernel".to_vec()),
-            (format!("{modules}/modules.builtin"), b"kernel/drivers/virtio/virtio.ko\n".to_vec()),
-            (format!("{modules}/kernel/fs/ext4/ext4.ko.xz"), xz(module_object("mbcache,jbd2,crc16,virtio"))),
+            (
+                format!("{modules}/modules.builtin"),
+                b"kernel/drivers/virtio/virtio.ko\n".to_vec(),
+            ),
+            (
+                format!("{modules}/kernel/fs/ext4/ext4.ko.xz"),
+                xz(module_object("mbcache,jbd2,crc16,virtio")),
+            ),
             (format!("{modules}/kernel/fs/mbcache.ko.xz"), xz(module_object(""))),
             (format!("{modules}/kernel/fs/jbd2/jbd2.ko"), module_object("crc16")),
             (format!("{modules}/kernel/lib/crc16.ko.xz"), xz(module_object(""))),
-            (format!("{modules}/kernel/drivers/virtio-rng.ko.xz"), xz(module_object(""))),
+            (
+                format!("{modules}/kernel/drivers/virtio-rng.ko.xz"),
+                xz(module_object("")),
+            ),
             (format!("{modules}/kernel/broken.ko"), b"no ELF".to_vec()),
             (format!("{modules}/kernel/lonely.ko"), module_object("absent")),
         ];
@@ -378,7 +468,11 @@ mod tests {
         ];
         assert_eq!(paths, expected);
         let ext4 = modules.last().unwrap();
-        assert_eq!(ext4.depends, ["kernel/fs/jbd2/jbd2.ko", "kernel/lib/crc16.ko", "kernel/fs/mbcache.ko"]);
+        assert_eq!(
+            ext4.depends,
+            ["kernel/fs/jbd2/jbd2.ko", "kernel/lib/crc16.ko", "kernel/fs/mbcache.ko"]
+        );
+        assert_eq!(ext4.aliases, ["fs-x", "virtio:d[0-9]-x*"]);
         assert_eq!(ext4.bytes, module_object("mbcache,jbd2,crc16,virtio"));
         let message = |names: &[&str]| kernel.modules(names).unwrap_err().to_string();
         assert!(message(&["lonely"]).contains("no module absent (wanted by lonely)"));
@@ -393,10 +487,16 @@ mod tests {
         let kernel = archive.kernel("linux-image-riscv64").unwrap();
         server.stop();
         fs::write(kernel.image(), b"the kerneL").unwrap();
-        let again = Archive::open(&server.settings()).unwrap().kernel("linux-image-riscv64").unwrap();
+        let again = Archive::open(&server.settings())
+            .unwrap()
+            .kernel("linux-image-riscv64")
+            .unwrap();
         assert_eq!(fs::read(again.image()).unwrap(), b"the kernel");
         fs::write(kernel.image().with_file_name("manifest"), b"x").unwrap();
-        let again = Archive::open(&server.settings()).unwrap().kernel("linux-image-riscv64").unwrap();
+        let again = Archive::open(&server.settings())
+            .unwrap()
+            .kernel("linux-image-riscv64")
+            .unwrap();
         assert_eq!(fs::read(again.image()).unwrap(), b"the kernel");
         let module = &again.modules["ext4"].host;
         fs::write(module, b"damaged").unwrap();
@@ -408,7 +508,10 @@ mod tests {
         let server = Server::start();
         server.add("linux-image-riscv64", "1", "", &[("./x", b"x")], Compression::Gzip);
         server.publish();
-        let error = Archive::open(&server.settings()).unwrap().kernel("linux-image-riscv64").unwrap_err();
+        let error = Archive::open(&server.settings())
+            .unwrap()
+            .kernel("linux-image-riscv64")
+            .unwrap_err();
         assert!(error.to_string().contains("no kernel image"), "{error}");
     }
 }

@@ -4,10 +4,14 @@
 //! everything is checked against signed hashes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
 use crate::apt;
 use crate::error::{Error, Result};
@@ -16,6 +20,12 @@ use crate::error::{Error, Result};
 const CONFIGURATION: &str = "/etc/apt";
 /// How often a transfer is begun.
 const ATTEMPTS: u32 = 3;
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a server may stay silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest head of an answer accepted from a proxy, in bytes.
+const HEAD_LIMIT: u64 = 1 << 16;
 
 /// A mirror: the parent of `dists/` and `pool/`.
 #[derive(Debug)]
@@ -28,6 +38,12 @@ pub(crate) struct Mirror {
 enum MirrorKind {
     Folder(PathBuf),
     Http(Box<ureq::Agent>),
+    /// Plain HTTP through a proxy (`host:port`, and its credentials if it has any): asked for the whole URL, as the
+    /// caches of packages expect. The HTTP library would ask it for a tunnel, which they refuse.
+    Forward {
+        proxy: String,
+        authorization: Option<String>,
+    },
 }
 
 /// A file being read.
@@ -45,7 +61,10 @@ impl Mirror {
             Some(address) => address.trim().trim_end_matches('/').to_owned(),
             None => apt::mirror(Path::new(CONFIGURATION)).ok_or(Error::NoMirror)?,
         };
-        let refused = |reason: &str| Error::MirrorAddress { url: address.clone(), reason: reason.to_owned() };
+        let refused = |reason: &str| Error::MirrorAddress {
+            url: address.clone(),
+            reason: reason.to_owned(),
+        };
         let kind = match address.split_once(':') {
             Some((scheme @ ("http" | "https"), rest)) => {
                 if rest.trim_start_matches('/').is_empty() || !rest.starts_with("//") {
@@ -54,10 +73,24 @@ impl Mirror {
                 if address.contains(|c: char| c.is_whitespace() || c.is_control()) {
                     return Err(refused("it holds spaces or control characters"));
                 }
-                MirrorKind::Http(Box::new(agent(scheme, &address)?))
+                match proxy(scheme, &address)? {
+                    Some(proxy) if scheme == "http" && proxy.protocol() == ureq::ProxyProtocol::Http => {
+                        let authorization = proxy.username().map(|user| {
+                            BASE64_STANDARD.encode(format!("{user}:{}", proxy.password().unwrap_or_default()))
+                        });
+                        MirrorKind::Forward {
+                            proxy: format!("{}:{}", proxy.host(), proxy.port()),
+                            authorization,
+                        }
+                    }
+                    proxy => MirrorKind::Http(Box::new(agent(proxy))),
+                }
             }
             Some(("file", path)) => {
-                let path = path.strip_prefix("//localhost").or_else(|| path.strip_prefix("//")).unwrap_or(path);
+                let path = path
+                    .strip_prefix("//localhost")
+                    .or_else(|| path.strip_prefix("//"))
+                    .unwrap_or(path);
                 // file:///C:/debian
                 let drive = path.as_bytes().get(2) == Some(&b':') && path.starts_with('/');
                 MirrorKind::Folder(PathBuf::from(if drive { &path[1..] } else { path }))
@@ -103,11 +136,17 @@ impl Mirror {
             // One more than allowed tells too long from just fitting.
             let read = body.reader.take(limit.saturating_add(1)).read_to_end(&mut bytes);
             read.map_err(|e| self.broken(path, &e))?;
-            if body.length.is_some_and(|length| length > bytes.len() as u64 && (bytes.len() as u64) <= limit) {
+            if body
+                .length
+                .is_some_and(|length| length > bytes.len() as u64 && (bytes.len() as u64) <= limit)
+            {
                 return Err(self.broken(path, &io::ErrorKind::UnexpectedEof.into()));
             }
             if bytes.len() as u64 > limit {
-                return Err(Error::Refused { url: self.url(path), reason: format!("longer than {limit} bytes") });
+                return Err(Error::Refused {
+                    url: self.url(path),
+                    reason: format!("longer than {limit} bytes"),
+                });
             }
             Ok(bytes)
         })
@@ -115,35 +154,121 @@ impl Mirror {
 
     /// The error for a transfer that broke off.
     pub(crate) fn broken(&self, path: &str, error: &io::Error) -> Error {
-        Error::Unreachable { url: self.url(path), reason: format!("the transfer broke off: {error}") }
+        Error::Unreachable {
+            url: self.url(path),
+            reason: format!("the transfer broke off: {error}"),
+        }
     }
 
     fn open_file(&self, path: &str) -> Result<Body> {
         let url = self.url(path);
         match &self.kind {
             MirrorKind::Folder(folder) => {
-                let refused = |e: io::Error| Error::Refused { url: url.clone(), reason: e.to_string() };
+                let refused = |e: io::Error| Error::Refused {
+                    url: url.clone(),
+                    reason: e.to_string(),
+                };
                 let file = File::open(folder.join(path)).map_err(refused)?;
                 let length = file.metadata().map_err(refused)?.len();
-                Ok(Body { reader: Box::new(file), length: Some(length) })
+                Ok(Body {
+                    reader: Box::new(file),
+                    length: Some(length),
+                })
             }
             MirrorKind::Http(agent) => {
-                let response = agent.get(format!("{}/{}", self.address, quote(path))).call().map_err(|e| {
-                    Error::Unreachable { url: url.clone(), reason: e.to_string() }
-                })?;
-                let status = response.status();
-                let reason = format!("the server answers {status}");
-                match status.as_u16() {
-                    200 => {
-                        let body = response.into_body();
-                        Ok(Body { length: body.content_length(), reader: Box::new(body.into_reader()) })
-                    }
-                    408 | 429 | 500..=599 => Err(Error::Unreachable { url, reason }),
-                    _ => Err(Error::Refused { url, reason }),
-                }
+                let response = agent
+                    .get(format!("{}/{}", self.address, quote(path)))
+                    .call()
+                    .map_err(|e| Error::Unreachable {
+                        url: url.clone(),
+                        reason: e.to_string(),
+                    })?;
+                self.check_status(path, response.status().as_u16())?;
+                let body = response.into_body();
+                Ok(Body {
+                    length: body.content_length(),
+                    reader: Box::new(body.into_reader()),
+                })
+            }
+            MirrorKind::Forward { proxy, authorization } => {
+                let target = format!("{}/{}", self.address, quote(path));
+                let (status, body) =
+                    forward(proxy, authorization.as_deref(), &target).map_err(|e| Error::Unreachable {
+                        url: url.clone(),
+                        reason: format!("proxy {proxy}: {e}"),
+                    })?;
+                self.check_status(path, status)?;
+                Ok(body)
             }
         }
     }
+
+    /// Tells answers that may change with time from those that will not.
+    fn check_status(&self, path: &str, status: u16) -> Result<()> {
+        let (url, reason) = (self.url(path), format!("the server answers {status}"));
+        match status {
+            200 => Ok(()),
+            408 | 429 | 500..=599 => Err(Error::Unreachable { url, reason }),
+            _ => Err(Error::Refused { url, reason }),
+        }
+    }
+}
+
+/// Asks a proxy for a URL (RFC 9112 §3.2.2). HTTP/1.0 is enough, and keeps the answer free of chunks.
+fn forward(proxy: &str, authorization: Option<&str>, url: &str) -> io::Result<(u16, Body)> {
+    use std::net::ToSocketAddrs;
+    let mut stream = Err(io::ErrorKind::NotFound.into());
+    for address in proxy.to_socket_addrs()? {
+        stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT);
+        if stream.is_ok() {
+            break;
+        }
+    }
+    let mut stream = stream?;
+    stream.set_read_timeout(Some(READ_TIMEOUT))?;
+    stream.set_write_timeout(Some(READ_TIMEOUT))?;
+    let host = url.split('/').nth(2).unwrap_or_default();
+    let authorization = authorization
+        .map(|value| format!("Proxy-Authorization: Basic {value}\r\n"))
+        .unwrap_or_default();
+    let agent = concat!("vervet/", env!("CARGO_PKG_VERSION"));
+    let request = format!("GET {url} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{authorization}\r\n");
+    stream.write_all(request.as_bytes())?;
+    let invalid = || io::Error::new(io::ErrorKind::InvalidData, "it does not answer in HTTP");
+    let mut head = BufReader::new(stream).take(HEAD_LIMIT);
+    let mut line = || -> io::Result<String> {
+        let mut line = String::new();
+        match head.read_line(&mut line)? {
+            0 => Err(invalid()),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    };
+    let first = line()?;
+    let mut words = first.split_whitespace();
+    let status = match (words.next(), words.next().map(str::parse)) {
+        (Some(version), Some(Ok(status))) if version.starts_with("HTTP/1.") => status,
+        _ => return Err(invalid()),
+    };
+    let mut length = None;
+    loop {
+        let line = line()?;
+        if line.is_empty() {
+            break;
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = Some(value.trim().parse().map_err(|_| invalid())?);
+        }
+    }
+    let reader = head.into_inner().take(length.unwrap_or(u64::MAX));
+    Ok((
+        status,
+        Body {
+            reader: Box::new(reader),
+            length,
+        },
+    ))
 }
 
 /// Percent-encodes what may not stand in a URL's path (RFC 3986 §3.3).
@@ -159,8 +284,7 @@ fn quote(path: &str) -> String {
     quoted
 }
 
-fn agent(scheme: &str, address: &str) -> Result<ureq::Agent> {
-    let proxy = proxy(scheme, address)?;
+fn agent(proxy: Option<ureq::Proxy>) -> ureq::Agent {
     let tls = ureq::tls::TlsConfig::builder()
         .root_certs(ureq::tls::RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -168,25 +292,34 @@ fn agent(scheme: &str, address: &str) -> Result<ureq::Agent> {
     let config = ureq::Agent::config_builder()
         .user_agent(concat!("vervet/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
-        .timeout_connect(Some(Duration::from_secs(10)))
-        .timeout_recv_response(Some(Duration::from_secs(30)))
-        .timeout_per_read(Some(Duration::from_secs(30)))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_recv_response(Some(READ_TIMEOUT))
+        .timeout_per_read(Some(READ_TIMEOUT))
         .proxy(proxy)
         .tls_config(tls)
         .build();
-    Ok(config.new_agent())
+    config.new_agent()
 }
 
-/// The proxy that apt's configuration names, else that of the environment.
+/// The proxy that apt's configuration names, else that of the environment; none for this host itself.
 fn proxy(scheme: &str, address: &str) -> Result<Option<ureq::Proxy>> {
     let environment = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let authority = address.split('/').nth(2).unwrap_or_default();
+    let host = authority.split(':').next().unwrap_or_default();
+    if host == "localhost" || host.starts_with("127.") || authority.starts_with("[::1]") {
+        return Ok(None);
+    }
     let named = match apt::proxy(Path::new(CONFIGURATION), address) {
         Some(proxy) if proxy == "DIRECT" => return Ok(None),
         Some(proxy) => Some(proxy),
         None => {
-            let host = address.split("://").nth(1).unwrap_or_default().split(['/', ':']).next().unwrap_or_default();
-            let exempt = environment("no_proxy").or_else(|| environment("NO_PROXY")).is_some_and(|list| exempts(&list, host));
-            let names = [format!("{scheme}_proxy"), format!("{}_PROXY", scheme.to_uppercase()), "all_proxy".into()];
+            let list = environment("no_proxy").or_else(|| environment("NO_PROXY"));
+            let exempt = list.is_some_and(|list| exempts(&list, host));
+            let names = [
+                format!("{scheme}_proxy"),
+                format!("{}_PROXY", scheme.to_uppercase()),
+                "all_proxy".into(),
+            ];
             names.iter().filter(|_| !exempt).find_map(|name| environment(name))
         }
     };
@@ -202,10 +335,15 @@ fn proxy(scheme: &str, address: &str) -> Result<Option<ureq::Proxy>> {
 
 /// Whether a `no_proxy` list covers a host: names stand for themselves and what is below them, `*` for all.
 fn exempts(list: &str, host: &str) -> bool {
-    list.split(',').map(|entry| entry.trim().trim_start_matches("*.").trim_start_matches('.')).any(|entry| {
-        let below = || host.strip_suffix(entry).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-        entry == "*" || (!entry.is_empty() && below())
-    })
+    list.split(',')
+        .map(|entry| entry.trim().trim_start_matches("*.").trim_start_matches('.'))
+        .any(|entry| {
+            let below = || {
+                host.strip_suffix(entry)
+                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            };
+            entry == "*" || (!entry.is_empty() && below())
+        })
 }
 
 #[cfg(test)]
@@ -224,15 +362,47 @@ mod tests {
         assert_eq!(folder("file:///C:/srv"), "C:/srv");
         assert_eq!(folder("/srv/debian"), "/srv/debian");
         assert_eq!(folder("srv"), "srv");
-        for bad in ["", "ftp://mirror.test/debian", "http:", "http://", "http:mirror", "http://a b/", "rsync://x"] {
-            assert!(matches!(Mirror::open(Some(bad)), Err(Error::MirrorAddress { .. })), "{bad}");
+        for bad in [
+            "",
+            "ftp://mirror.test/debian",
+            "http:",
+            "http://",
+            "http:mirror",
+            "http://a b/",
+            "rsync://x",
+        ] {
+            assert!(
+                matches!(Mirror::open(Some(bad)), Err(Error::MirrorAddress { .. })),
+                "{bad}"
+            );
         }
+    }
+
+    #[test]
+    fn proxies_are_asked_for_whole_urls() {
+        let server = crate::testing::Server::start();
+        server.put("http://mirror.test/debian/a%20b", b"content".to_vec());
+        let kind = MirrorKind::Forward {
+            proxy: server.host().to_owned(),
+            authorization: Some("YTpi".into()),
+        };
+        let mirror = Mirror {
+            address: "http://mirror.test/debian".into(),
+            kind,
+        };
+        assert_eq!(mirror.read_whole("a b", 100).unwrap(), b"content");
+        assert!(matches!(mirror.read_whole("absent", 100), Err(Error::Refused { .. })));
+        assert!(matches!(mirror.read_whole("a b", 3), Err(Error::Refused { .. })));
+        server.fault("http://mirror.test/debian/a%20b", Some(crate::testing::Fault::BreakOff));
+        assert!(matches!(mirror.read_whole("a b", 100), Err(Error::Unreachable { .. })));
     }
 
     #[test]
     fn quoting_and_exemptions() {
         assert_eq!(quote("pool/a_1%3a2+b~c d.deb"), "pool/a_1%253a2+b~c%20d.deb");
-        assert!(exempts("localhost, .test", "mirror.test") && exempts("*", "x") && exempts("mirror.test", "mirror.test"));
+        assert!(
+            exempts("localhost, .test", "mirror.test") && exempts("*", "x") && exempts("mirror.test", "mirror.test")
+        );
         assert!(!exempts("", "mirror.test") && !exempts("irror.test", "mirror.test"));
     }
 }

@@ -14,12 +14,20 @@ use crate::kernel::Kernel;
 const KERNEL: &str = "linux-image-riscv64";
 /// The package of the one program in the initramfs.
 const BUSYBOX: &str = "busybox-static";
-/// The modules that a machine of ours can use. `crc32c_generic` is what ext4 asks for by the name of the algorithm.
-pub const MODULES: [&str; 6] = ["virtio_mmio", "virtio_blk", "virtio_rng", "virtio_net", "crc32c_generic", "ext4"];
+/// The modules that a machine of ours can use. The guest loads those that its devices and mounts ask for;
+/// `crc32c_generic` is what ext4 asks for by the name of the algorithm.
+pub const MODULES: [&str; 6] = [
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_rng",
+    "virtio_net",
+    "crc32c_generic",
+    "ext4",
+];
 /// The first program of the guest.
 const INIT: &str = include_str!("init.sh");
 /// Changes when the initramfs does in a way that its parts do not show.
-const FORMAT: &str = "vervet-quick-start-1";
+const FORMAT: &str = "vervet-quick-start-2";
 
 /// What boots to a shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +46,18 @@ pub struct QuickStart {
 /// If something is missing in the cache and cannot be fetched or verified, or the cache cannot be written.
 pub fn quick_start(settings: &Settings) -> Result<QuickStart> {
     let cache = Cache::open(settings.cache.as_deref())?;
-    let parts = [FORMAT, &settings.suite, &settings.architecture, KERNEL, BUSYBOX, &MODULES.join(" "), INIT];
-    let state = cache.path("quick-start").join(cache::sha256(parts.join("\n").as_bytes()));
+    let parts = [
+        FORMAT,
+        &settings.suite,
+        &settings.architecture,
+        KERNEL,
+        BUSYBOX,
+        &MODULES.join(" "),
+        INIT,
+    ];
+    let state = cache
+        .path("quick-start")
+        .join(cache::sha256(parts.join("\n").as_bytes()));
     if !settings.refresh
         && let Some(ready) = load(&cache, &state)
     {
@@ -63,15 +81,25 @@ pub fn quick_start(settings: &Settings) -> Result<QuickStart> {
         cache::sha256(&bytes),
     ];
     cache::write_sealed(&state, lines.join("\n").as_bytes())?;
-    Ok(QuickStart { kernel: kernel.image().to_path_buf(), initrd, release: kernel.release().to_owned() })
+    Ok(QuickStart {
+        kernel: kernel.image().to_path_buf(),
+        initrd,
+        release: kernel.release().to_owned(),
+    })
 }
 
 /// What an earlier start has left; `None` if it is absent or damaged.
 fn load(cache: &Cache, state: &std::path::Path) -> Option<QuickStart> {
     let text = String::from_utf8(cache::read_sealed(state)?).ok()?;
     let lines: Vec<&str> = text.lines().collect();
-    let [release, kernel, kernel_hash, initrd, initrd_hash] = lines[..] else { return None };
-    let ready = QuickStart { kernel: cache.path(kernel), initrd: cache.path(initrd), release: release.to_owned() };
+    let [release, kernel, kernel_hash, initrd, initrd_hash] = lines[..] else {
+        return None;
+    };
+    let ready = QuickStart {
+        kernel: cache.path(kernel),
+        initrd: cache.path(initrd),
+        release: release.to_owned(),
+    };
     let intact = cache::is_intact(&ready.kernel, kernel_hash) && cache::is_intact(&ready.initrd, initrd_hash);
     intact.then_some(ready)
 }
@@ -81,6 +109,8 @@ fn initramfs(archive: &Archive, kernel: &Kernel) -> Result<Initramfs> {
         .packages([&archive.fetch_one(BUSYBOX)?])?
         .modules(kernel.release(), &kernel.modules(&MODULES)?)?
         .symlink("bin/sh", "busybox")?
+        // Where the kernel looks for it when a mount or an algorithm needs a module.
+        .symlink("sbin/modprobe", "../bin/busybox")?
         .directory("dev", 0o755)?
         .directory("proc", 0o755)?
         .directory("sys", 0o755)?
@@ -90,6 +120,8 @@ fn initramfs(archive: &Archive, kernel: &Kernel) -> Result<Initramfs> {
         .directory("tmp", 0o1777)?
         .file("etc/passwd", "root::0:0:root:/root:/bin/sh\n", 0o644)?
         .file("etc/group", "root:x:0:\n", 0o644)?
+        // What mount tries when it is not told: a file system whose module is not loaded yet does not list itself.
+        .file("etc/filesystems", "ext4\n", 0o644)?
         .file("etc/hostname", "vervet\n", 0o644)?
         .init(INIT)?;
     // Documentation and hooks for other initramfs makers would only cost time to unpack.
@@ -112,7 +144,13 @@ mod tests {
             .collect();
         let files: Vec<(&str, &[u8])> = modules.iter().map(|(p, b)| (p.as_str(), b.as_slice())).collect();
         server.add(KERNEL, "1", "", &files, Compression::Gzip);
-        server.add(BUSYBOX, "1", "", &[("./usr/bin/busybox", b"box"), ("./usr/share/doc/x", b"doc")], Compression::Gzip);
+        server.add(
+            BUSYBOX,
+            "1",
+            "",
+            &[("./usr/bin/busybox", b"box"), ("./usr/share/doc/x", b"doc")],
+            Compression::Gzip,
+        );
         server.publish();
         let first = quick_start(&server.settings()).unwrap();
         assert_eq!(std::fs::read(&first.kernel).unwrap(), b"the kernel");

@@ -32,7 +32,9 @@ impl Key {
             .primary_user_id("Archive <archive@mirror.test>".into())
             .build()
             .unwrap();
-        Key { secret: params.generate(rand::thread_rng()).unwrap() }
+        Key {
+            secret: params.generate(rand::thread_rng()).unwrap(),
+        }
     }
 
     /// Writes the public key as a binary keyring of its own.
@@ -130,10 +132,10 @@ pub(crate) fn deb(data: &[u8], compression: Compression) -> Vec<u8> {
     ar(&[("debian-binary", b"2.0\n"), ("control.tar.gz", b"odd"), (name, &data)])
 }
 
-/// A minimal ELF object with a `.modinfo` section that names dependencies.
+/// A minimal ELF object with a `.modinfo` section that names dependencies and two aliases.
 pub(crate) fn module_object(depends: &str) -> Vec<u8> {
     let names = b"\0.modinfo\0.shstrtab\0";
-    let info = format!("license=GPL\0depends={depends}\0name=x\0");
+    let info = format!("license=GPL\0alias=fs-x\0depends={depends}\0alias=virtio:d[0-9]-x*\0");
     let (names_at, info_at) = (64, 64 + names.len());
     let sections_at = (info_at + info.len()).next_multiple_of(8);
     let mut object = vec![0; sections_at + 3 * 64];
@@ -273,8 +275,12 @@ impl Server {
     pub(crate) fn stop(&self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         // Wakes the listener, which then closes.
-        let host = self.address.trim_start_matches("http://").trim_end_matches("/debian");
-        let _ = TcpStream::connect(host);
+        let _ = TcpStream::connect(self.host());
+    }
+
+    /// Its address and port.
+    pub(crate) fn host(&self) -> &str {
+        self.address.trim_start_matches("http://").trim_end_matches("/debian")
     }
 
     /// Writes all files into a folder, as a mirror for `file:`.
@@ -309,12 +315,21 @@ impl Shared {
             }
             fault
         };
-        let body = self.files.lock().unwrap().get(path).cloned().filter(|_| fault != Some(Fault::Absent));
+        let body = self
+            .files
+            .lock()
+            .unwrap()
+            .get(path)
+            .cloned()
+            .filter(|_| fault != Some(Fault::Absent));
         let Some(mut body) = body else {
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             return;
         };
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         match fault {
             Some(Fault::Tamper) => {
                 let middle = body.len() / 2;

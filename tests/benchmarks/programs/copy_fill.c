@@ -4,7 +4,7 @@
 enum { BLOCK = 1 << 20 };
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 60);
+    long rounds = iterations(argc, argv, 120);
     uint8_t *from = allocate(BLOCK + 64), *to = allocate(BLOCK + 64);
     uint64_t seed = 37, sum = 0;
     for (int i = 0; i < BLOCK + 64; i++) from[i] = random_next(&seed) >> 56;

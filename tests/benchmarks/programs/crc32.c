@@ -12,7 +12,7 @@ static uint32_t bitwise(uint32_t crc, uint8_t byte) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 160);
+    long rounds = iterations(argc, argv, 700);
     uint8_t *buffer = allocate(BUFFER);
     uint64_t seed = 5, sum = 0;
     for (int i = 0; i < BUFFER; i++) buffer[i] = random_next(&seed) >> 56;

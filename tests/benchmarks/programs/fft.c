@@ -43,7 +43,7 @@ static void transform(double direction) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 50);
+    long rounds = iterations(argc, argv, 240);
     uint64_t seed = 29, sum = 0;
     roots();
     for (int i = 0; i < POINTS; i++) re[i] = (double)(random_next(&seed) >> 40) / (1 << 24);

@@ -6,7 +6,7 @@ __attribute__((noinline, noipa, optimize("no-optimize-sibling-calls"))) static u
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 5);
+    long rounds = iterations(argc, argv, 8);
     uint64_t sum = 0;
     for (long round = 0; round < rounds; round++) sum = mix(sum, fibonacci(32 + round % 2));
     return report("fibonacci", sum);

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 800000);
+    long rounds = iterations(argc, argv, 1200000);
     uint64_t same = 0, pid = syscall(SYS_getpid);
     for (long round = 0; round < rounds; round++) same += (uint64_t)syscall(SYS_getpid) == pid;
     return report("getpid", same);

@@ -26,7 +26,7 @@ static void erase(uint32_t hole) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 12);
+    long rounds = iterations(argc, argv, 40);
     uint64_t sum = 0;
     for (long round = 0; round < rounds; round++) {
         memset(keys, 0, sizeof keys);

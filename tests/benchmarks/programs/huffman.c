@@ -38,7 +38,7 @@ static int build(void) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 60);
+    long rounds = iterations(argc, argv, 180);
     uint64_t seed = 17, sum = 0;
     for (int i = 0; i < TEXT; i++) {
         uint64_t r = random_next(&seed);

@@ -98,7 +98,7 @@ static uint64_t state_machine(uint64_t sum) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 2600);
+    long rounds = iterations(argc, argv, 7000);
     uint64_t seed = 1, sum = 0;
     static const char alphabet[] = "0123456789012345678901234567890123456789,,,,,,,,..+-e";
     for (int i = 0; i < NODES; i++) nodes[i].key = random_next(&seed) >> 50, nodes[i].tag = i;

@@ -4,7 +4,7 @@
 enum { WIDTH = 320, HEIGHT = 240, MOST = 200 };
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 3);
+    long rounds = iterations(argc, argv, 8);
     uint64_t sum = 0;
     for (long round = 0; round < rounds; round++)
         for (int row = 0; row < HEIGHT; row++)

@@ -6,7 +6,7 @@ enum { SIDE = 200 };
 static double a[SIDE][SIDE], b[SIDE][SIDE], c[SIDE][SIDE];
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 5);
+    long rounds = iterations(argc, argv, 14);
     uint64_t seed = 23, sum = 0;
     for (int i = 0; i < SIDE * SIDE; i++) {
         a[i / SIDE][i % SIDE] = (double)(random_next(&seed) >> 40) / (1 << 24);

@@ -6,7 +6,7 @@ enum { SIDE = 256 };
 static int32_t a[SIDE][SIDE], b[SIDE][SIDE], c[SIDE][SIDE];
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 12);
+    long rounds = iterations(argc, argv, 32);
     uint64_t seed = 11, sum = 0;
     for (int i = 0; i < SIDE; i++)
         for (int j = 0; j < SIDE; j++) a[i][j] = random_next(&seed) >> 48, b[i][j] = random_next(&seed) >> 48;

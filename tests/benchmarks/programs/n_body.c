@@ -22,7 +22,7 @@ static void step(double dt) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 220000);
+    long rounds = iterations(argc, argv, 600000);
     uint64_t sum = 0;
     mass[0] = 40;
     for (int i = 1; i < BODIES; i++) {

@@ -5,7 +5,7 @@
 enum { BYTES = 4 << 20, PAGE = 4096 };
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 200);
+    long rounds = iterations(argc, argv, 100);
     uint64_t sum = 0;
     for (long round = 0; round < rounds; round++) {
         volatile uint8_t *memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 40000);
+    long rounds = iterations(argc, argv, 12000);
     int there[2], back[2];
     uint64_t sum = 0;
     uint8_t byte = 0;

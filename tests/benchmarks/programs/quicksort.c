@@ -33,7 +33,7 @@ static void sort(uint32_t *a, long low, long high) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 7);
+    long rounds = iterations(argc, argv, 20);
     uint32_t *a = allocate(COUNT * sizeof *a);
     uint64_t seed = 7, sum = 0;
     for (long round = 0; round < rounds; round++) {

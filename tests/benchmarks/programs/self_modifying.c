@@ -27,7 +27,7 @@ static void emit(uint8_t *code, uint32_t value) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 40000);
+    long rounds = iterations(argc, argv, 70000);
     uint8_t *code = mmap(NULL, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (code == MAP_FAILED) return 1;
     uint64_t sum = 0;

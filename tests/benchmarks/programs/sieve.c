@@ -4,7 +4,7 @@
 enum { LIMIT = 4 << 20 };
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 10);
+    long rounds = iterations(argc, argv, 22);
     uint8_t *composite = allocate(LIMIT);
     uint64_t sum = 0;
     for (long round = 0; round < rounds; round++) {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A shell script of many small processes, as a build or a boot script is.
 #   small_processes.sh ROUNDS
-rounds=$((${1:-60} / ${BENCHMARK_DIVISOR:-1}))
+rounds=$((${1:-40} / ${BENCHMARK_DIVISOR:-1}))
 folder=/tmp/small_processes.$$
 mkdir -p "$folder"
 i=0

@@ -15,7 +15,7 @@ static void times(const double *v, double *out, int transposed) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 30);
+    long rounds = iterations(argc, argv, 160);
     double u[SIDE], v[SIDE], t[SIDE], uv = 0, vv = 0;
     for (int i = 0; i < SIDE; i++) u[i] = 1;
     for (long round = 0; round < rounds; round++) {

@@ -4,7 +4,7 @@
 enum { COUNT = 2 << 20 };
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 5);
+    long rounds = iterations(argc, argv, 12);
     double *a = allocate(COUNT * sizeof *a), *b = allocate(COUNT * sizeof *b), *c = allocate(COUNT * sizeof *c);
     uint64_t sum = 0;
     for (long i = 0; i < COUNT; i++) a[i] = 1 + i % 7, b[i] = 2, c[i] = 0;

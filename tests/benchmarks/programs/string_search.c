@@ -27,7 +27,7 @@ static uint32_t plain(const uint8_t *text, const uint8_t *wanted, int length) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 100);
+    long rounds = iterations(argc, argv, 320);
     uint8_t *text = allocate(TEXT);
     uint64_t seed = 13, sum = 0;
     for (int i = 0; i < TEXT; i++) text[i] = "etaoin shrdlu"[random_next(&seed) % 13];

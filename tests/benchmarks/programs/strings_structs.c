@@ -45,7 +45,7 @@ NOINLINE static int compose(char *to, const char *from, int number) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 6000000);
+    long rounds = iterations(argc, argv, 3000000);
     uint64_t sum = 0;
     first.link = &second;
     second.link = &first;

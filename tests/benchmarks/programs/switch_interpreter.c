@@ -39,6 +39,6 @@ __attribute__((noipa)) static int64_t run(int64_t *variable) {
 }
 
 int main(int argc, char **argv) {
-    int64_t variable[4] = {0, 0, 0, iterations(argc, argv, 100000)};
+    int64_t variable[4] = {0, 0, 0, iterations(argc, argv, 32000)};
     return report("switch_interpreter", mix(0, run(variable)));
 }

@@ -15,7 +15,7 @@ static uint64_t walk(uint8_t *memory, long round) {
 }
 
 int main(int argc, char **argv) {
-    long rounds = iterations(argc, argv, 4000);
+    long rounds = iterations(argc, argv, 1000);
     int there[2], back[2];
     uint8_t *memory = allocate(PAGES * PAGE);
     uint64_t sum = 0, answer;

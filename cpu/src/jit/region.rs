@@ -1,0 +1,382 @@
+//! Regions: the control-flow graph that grows from a hot block over direct branches and jumps, loops included, and
+//! what is known about registers at the borders of its blocks.
+//!
+//! Addresses are distances from the region's entry, so that one translation serves every virtual address that the
+//! code is mapped at. A region reads only pages whose mapping the asking hart has used, and remembers them: whoever
+//! enters it has to have the same ones.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bus::{PAGE_SIZE, PageFlags, Ram};
+
+use super::effects::{Effects, Registers};
+use crate::block::{Mode, decode_in_mode};
+use crate::extension::ExtensionSet;
+use crate::isa::{Flow, Insn, Opcode};
+
+/// Most instructions in a region.
+pub(super) const MOST_INSTRUCTIONS: usize = 500;
+
+/// Pages on each side of the entry's that a region may extend to.
+pub(super) const NEIGHBOURS: usize = 2;
+
+/// What to translate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// Offset in RAM of the entry.
+    pub offset: u64,
+    /// The bits of the mode that decide what encodings mean.
+    pub mode: Mode,
+    /// Offsets in RAM of the pages around the entry's, as the asking hart has them mapped.
+    pub pages: [Option<u64>; 2 * NEIGHBOURS + 1],
+}
+
+/// A page that a region's bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    /// Distance in pages from the page of the entry.
+    pub distance: i64,
+    /// Offset in RAM.
+    pub offset: u64,
+    /// [`Ram::code_version`] when its bytes were read.
+    pub version: u32,
+}
+
+/// One instruction of a region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Op {
+    /// Distance in bytes from the entry.
+    pub at: i64,
+    pub opcode: Opcode,
+    pub insn: Insn,
+    pub effects: Effects,
+}
+
+/// How a block ends. Targets are distances in bytes from the entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// A conditional branch.
+    Branch { taken: i64, next: i64 },
+    /// On to a known address.
+    Jump(i64),
+    /// A call of a known address: never followed.
+    Call(i64),
+    /// To an address from a register.
+    Indirect,
+    /// To wherever a helper says.
+    Exit,
+}
+
+impl End {
+    /// Known targets that may be in the region.
+    pub fn targets(self) -> impl Iterator<Item = i64> {
+        let (a, b) = match self {
+            End::Branch { taken, next } => (Some(next), Some(taken)),
+            End::Jump(target) => (Some(target), None),
+            End::Call(_) | End::Indirect | End::Exit => (None, None),
+        };
+        a.into_iter().chain(b)
+    }
+}
+
+/// A basic block.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Distance in bytes from the entry.
+    pub start: i64,
+    pub ops: Vec<Op>,
+    pub end: End,
+    /// Number of edges to it within the region.
+    pub predecessors: usize,
+    /// Whether an edge leads back to it: a loop's head.
+    pub is_loop: bool,
+    /// Registers whose values are at hand on entry.
+    pub available: Registers,
+    /// Of those, the registers whose values may be newer than the hart's memory.
+    pub dirty: Registers,
+}
+
+/// A region, ready to be translated. The first block is the entry.
+#[derive(Clone, Debug)]
+pub(super) struct Region {
+    pub blocks: Vec<Block>,
+    pub pages: Vec<Page>,
+    /// Number of instructions.
+    pub length: usize,
+    /// Whether anything computes in floating point.
+    pub floats: bool,
+    by_start: BTreeMap<i64, usize>,
+}
+
+/// Reads the region's bytes.
+struct Reader<'a> {
+    ram: &'a Ram,
+    request: &'a Request,
+    pages: Vec<Page>,
+}
+
+impl Reader<'_> {
+    /// The parcel at a distance from the entry.
+    fn parcel(&mut self, at: i64) -> Option<u32> {
+        let place = (self.request.offset % PAGE_SIZE) as i64 + at;
+        let distance = place.div_euclid(PAGE_SIZE as i64);
+        let index = usize::try_from(distance + NEIGHBOURS as i64).ok()?;
+        let offset = (*self.request.pages.get(index)?)?;
+        if !self.pages.iter().any(|page| page.distance == distance) {
+            // First the version, then the flag: a write after the flag has been seen makes a new version.
+            let version = self.ram.code_version(offset);
+            if !self.ram.flags(offset).contains(PageFlags::CODE) {
+                return None;
+            }
+            self.pages.push(Page { distance, offset, version });
+        }
+        self.ram.load_u16(offset + place.rem_euclid(PAGE_SIZE as i64) as u64).map(u32::from)
+    }
+
+    fn word(&mut self, at: i64) -> Option<u32> {
+        let low = self.parcel(at)?;
+        if low & 3 == 3 { Some(self.parcel(at + 2)? << 16 | low) } else { Some(low) }
+    }
+}
+
+/// Whether an instruction that runs a helper goes on to the next one unless the helper says otherwise: CSR accesses.
+fn resumes(insn: &Insn) -> bool {
+    const SYSTEM: u32 = 0b111_0011;
+    insn.raw & 0x7f == SYSTEM && insn.raw >> 12 & 3 != 0
+}
+
+/// How an instruction ends its block, if it does.
+fn end_of(op: &Op) -> Option<End> {
+    let next = op.at + op.insn.length() as i64;
+    let target = op.at + i64::from(op.insn.imm);
+    match op.opcode.row().flow {
+        Flow::Next => None,
+        Flow::Branch => Some(End::Branch { taken: target, next }),
+        Flow::Jump if op.insn.rd == 0 => Some(End::Jump(target)),
+        Flow::Jump => Some(End::Call(target)),
+        Flow::JumpIndirect => Some(End::Indirect),
+        Flow::Exit if resumes(&op.insn) => None,
+        Flow::Exit => Some(End::Exit),
+    }
+}
+
+impl Region {
+    /// Grows a region; `None` if its first instruction cannot be translated.
+    pub fn grow(ram: &Ram, extensions: &ExtensionSet, aligned: u64, request: &Request) -> Option<Self> {
+        let mut reader = Reader { ram, request, pages: Vec::new() };
+        let mut ops = BTreeMap::new();
+        let mut leaders = BTreeSet::from([0]);
+        let mut work = VecDeque::from([0]);
+        while let Some(start) = work.pop_front() {
+            let mut at = start;
+            while ops.len() < MOST_INSTRUCTIONS {
+                if ops.contains_key(&at) {
+                    leaders.insert(at);
+                    break;
+                }
+                let Some(word) = reader.word(at) else { break };
+                let Some((opcode, insn)) = decode_in_mode(extensions, request.mode, word) else { break };
+                let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn) };
+                let end = end_of(&op);
+                if let Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target)) = end
+                    && target as u64 & aligned != 0
+                {
+                    // It traps, or does not: the interpreter's.
+                    break;
+                }
+                ops.insert(at, op);
+                at += insn.length() as i64;
+                if let Some(end) = end {
+                    for target in end.targets() {
+                        if leaders.insert(target) {
+                            work.push_back(target);
+                        }
+                    }
+                    break;
+                }
+            }
+        }
+        if !ops.contains_key(&0) {
+            return None;
+        }
+        let mut region = Self {
+            blocks: Vec::new(),
+            pages: reader.pages,
+            length: ops.len(),
+            floats: ops.values().any(|op| op.effects.floats),
+            by_start: BTreeMap::new(),
+        };
+        let starts = leaders.iter().copied().filter(|start| ops.contains_key(start));
+        // The entry comes first, the others in the order of their addresses.
+        let starts: Vec<i64> = std::iter::once(0).chain(starts.filter(|start| *start != 0)).collect();
+        for start in starts {
+            region.by_start.insert(start, region.blocks.len());
+            let block = basic_block(start, &ops, &leaders);
+            region.blocks.push(block);
+        }
+        region.find_loops();
+        region.find_available();
+        region.find_dirty();
+        Some(region)
+    }
+
+    /// The block at a distance from the entry, if the region has it.
+    pub fn block_at(&self, start: i64) -> Option<usize> {
+        self.by_start.get(&start).copied()
+    }
+
+    fn successors(&self, block: usize) -> impl Iterator<Item = usize> + '_ {
+        self.blocks[block].end.targets().filter_map(|target| self.block_at(target))
+    }
+
+    /// Marks heads of loops (targets of edges to a block that a depth-first walk is under) and counts edges.
+    fn find_loops(&mut self) {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; self.blocks.len()];
+        let mut stack = vec![(0, self.successors(0).collect::<Vec<_>>())];
+        marks[0] = Mark::Open;
+        while let Some((block, rest)) = stack.last_mut() {
+            let Some(next) = rest.pop() else {
+                marks[*block] = Mark::Done;
+                stack.pop();
+                continue;
+            };
+            self.blocks[next].predecessors += 1;
+            match marks[next] {
+                Mark::New => {
+                    marks[next] = Mark::Open;
+                    let successors = self.successors(next).collect();
+                    stack.push((next, successors));
+                }
+                Mark::Open => self.blocks[next].is_loop = true,
+                Mark::Done => {}
+            }
+        }
+    }
+
+    /// For the head of a loop: the blocks that lead back to it.
+    fn loop_body(&self, head: usize, predecessors: &[Vec<usize>]) -> Vec<bool> {
+        // Reachable from the head, and reaching it.
+        let walk = |next: &dyn Fn(usize) -> Vec<usize>| {
+            let mut seen = vec![false; self.blocks.len()];
+            let mut work = vec![head];
+            while let Some(block) = work.pop() {
+                for other in next(block) {
+                    if !std::mem::replace(&mut seen[other], true) && other != head {
+                        work.push(other);
+                    }
+                }
+            }
+            seen
+        };
+        let from = walk(&|block| self.successors(block).collect());
+        let to = walk(&|block| predecessors[block].clone());
+        (0..self.blocks.len()).map(|block| block == head || from[block] && to[block]).collect()
+    }
+
+    /// Finds which registers are at hand at the start of each block: those that are on all ways to it. What a loop
+    /// reads is loaded on the way into it, so that it is at hand all the way round.
+    fn find_available(&mut self) {
+        let mut predecessors = vec![Vec::new(); self.blocks.len()];
+        for block in 0..self.blocks.len() {
+            for next in self.successors(block) {
+                predecessors[next].push(block);
+            }
+        }
+        let mut preloads = vec![0; self.blocks.len()];
+        let mut bodies = vec![Vec::new(); self.blocks.len()];
+        for head in (0..self.blocks.len()).filter(|block| self.blocks[*block].is_loop) {
+            let body = self.loop_body(head, &predecessors);
+            let reads = |block: &Block| block.ops.iter().fold(0, |set, op| set | op.effects.reads);
+            preloads[head] =
+                self.blocks.iter().zip(&body).filter(|(_, inside)| **inside).fold(0, |set, (block, _)| set | reads(block));
+            bodies[head] = body;
+        }
+        for block in &mut self.blocks {
+            block.available = u64::MAX;
+        }
+        self.blocks[0].available = preloads[0];
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for block in 0..self.blocks.len() {
+                let mut available = if block == 0 { preloads[0] } else { u64::MAX };
+                for &from in &predecessors[block] {
+                    let out = self.blocks[from].available_at_end();
+                    let back = bodies[block].get(from).copied().unwrap_or(false);
+                    available &= if back { out } else { out | preloads[block] };
+                }
+                if available != self.blocks[block].available {
+                    self.blocks[block].available = available;
+                    changed = true;
+                }
+            }
+        }
+    }
+
+    /// Finds which registers may be newer than memory at the start of each block: those that are so at the end of any
+    /// predecessor and at hand on all ways.
+    fn find_dirty(&mut self) {
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for block in 0..self.blocks.len() {
+                let out = self.blocks[block].dirty_at_end();
+                for next in self.successors(block).collect::<Vec<_>>() {
+                    let next = &mut self.blocks[next];
+                    let dirty = next.dirty | out & next.available;
+                    changed |= dirty != next.dirty;
+                    next.dirty = dirty;
+                }
+            }
+        }
+    }
+}
+
+impl Block {
+    fn available_at_end(&self) -> Registers {
+        self.ops.iter().fold(self.available, |available, Op { effects, .. }| {
+            if effects.clobbers { 0 } else { available | effects.reads | effects.writes }
+        })
+    }
+
+    fn dirty_at_end(&self) -> Registers {
+        self.ops.iter().fold(self.dirty, |dirty, Op { effects, .. }| {
+            (if effects.leaves { 0 } else { dirty }) | effects.writes
+        })
+    }
+}
+
+fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> Block {
+    let mut block = Block {
+        start,
+        ops: Vec::new(),
+        end: End::Jump(start),
+        predecessors: 0,
+        is_loop: false,
+        available: 0,
+        dirty: 0,
+    };
+    let mut at = start;
+    loop {
+        let Some(op) = ops.get(&at) else {
+            block.end = End::Jump(at);
+            return block;
+        };
+        block.ops.push(*op);
+        at += op.insn.length() as i64;
+        if let Some(end) = end_of(op) {
+            block.end = end;
+            return block;
+        }
+        if leaders.contains(&at) {
+            block.end = End::Jump(at);
+            return block;
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! `vervet run`.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, bail};
+use bus::PowerRequest;
+use clap::Args;
+use devices::backend::CharacterBackend;
+use devices::backend::disk::RawDisk;
+use devices::backend::memory::MemoryBackend;
+use devices::backend::terminal::Terminal;
+use firmware::image::{self, Program};
+
+use super::packages::Source;
+use super::{Processor, size};
+use crate::board::virt::{self, Board, Boot, Slot, Virt};
+use crate::{Event, Events};
+
+/// What the quick start's kernel is told.
+const QUICK_START_COMMAND_LINE: &str = "console=ttyS0 quiet";
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The kernel: an ELF program, a RISC-V Linux Image, an EFI zboot file, or one of these compressed
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+
+    /// The initial RAM disk
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+
+    /// The kernel's command line
+    #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
+    append: Option<String>,
+
+    /// Guest RAM; without a unit, MiB
+    #[arg(long, short, value_name = "SIZE", default_value = "1G", value_parser = size::parse)]
+    memory: u64,
+
+    /// Number of harts
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    smp: u64,
+
+    #[command(flatten)]
+    processor: Processor,
+
+    /// A disk: the path of a raw image; may be given several times
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<PathBuf>,
+
+    /// Firmware to run in M-mode instead of the built-in SBI (OpenSBI's fw_dynamic or fw_jump, for example), or `none`
+    /// to start the kernel in M-mode
+    #[arg(long, value_name = "FILE|none")]
+    bios: Option<PathBuf>,
+
+    /// A device tree to use instead of the board's own
+    #[arg(long, value_name = "FILE")]
+    dtb: Option<PathBuf>,
+
+    /// Write the device tree to a file and exit
+    #[arg(long, value_name = "FILE")]
+    dump_dtb: Option<PathBuf>,
+
+    #[command(flatten)]
+    source: Source,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            initrd: None,
+            append: None,
+            memory: 1 << 30,
+            smp: 1,
+            processor: Processor::default(),
+            disk: Vec::new(),
+            bios: None,
+            dtb: None,
+            dump_dtb: None,
+            source: Source::default(),
+        }
+    }
+}
+
+impl Run {
+    pub fn execute(self) -> anyhow::Result<u8> {
+        if self.smp != 1 {
+            bail!("--smp {}: this version runs one hart; leave --smp out or give 1", self.smp);
+        }
+        let engine = self.processor.engine()?;
+        let boot = self.boot()?;
+        let mut slots = Vec::new();
+        for path in &self.disk {
+            let read_only = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().readonly());
+            slots.push(Slot::Disk(Arc::new(RawDisk::open(path, read_only)?), String::new()));
+        }
+        slots.extend([Slot::Rng, Slot::Console]);
+        let device_tree = match &self.dtb {
+            None => None,
+            Some(path) => Some((path.display().to_string(), read(path)?)),
+        };
+        let mut seed = [0; 64];
+        let seeded = getrandom::fill(&mut seed).is_ok();
+        // The escape key has to work as soon as the terminal is taken over; the machine to end comes later.
+        let quit: Arc<OnceLock<Events>> = Arc::default();
+        let heard = quit.clone();
+        let terminal = match self.dump_dtb {
+            Some(_) => None,
+            None => Some(
+                Terminal::open(move || match heard.get() {
+                    Some(events) => events.send(Event::Quit),
+                    None => tracing::warn!("still starting"),
+                })
+                .context("the terminal cannot be used")?,
+            ),
+        };
+        let console: Arc<dyn CharacterBackend> = match &terminal {
+            Some(terminal) => terminal.backend(),
+            None => MemoryBackend::new(),
+        };
+        let board = Virt {
+            memory: self.memory,
+            harts: self.smp,
+            extensions: self.processor.cpu,
+            engine,
+            console,
+            slots,
+            device_tree,
+            rng_seed: seeded.then_some(seed),
+            ..Virt::new(boot)
+        };
+        let mut board = board.build()?;
+        if let Some(path) = &self.dump_dtb {
+            std::fs::write(path, board.device_tree())
+                .with_context(|| format!("{}: cannot be written", path.display()))?;
+            return Ok(0);
+        }
+        let Some(terminal) = terminal else { return Ok(0) };
+        let _ = quit.set(board.machine.events().clone());
+        let restorer = terminal.restorer();
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restorer.restore();
+            hook(panic);
+        }));
+        supervise(&mut board)
+    }
+
+    /// What the machine is to start.
+    fn boot(&self) -> anyhow::Result<Boot> {
+        let initrd = match &self.initrd {
+            None => None,
+            Some(path) => Some(Arc::new(read(path)?)),
+        };
+        let command_line = self.append.clone().unwrap_or_default();
+        let kernel = |room| -> anyhow::Result<Option<Arc<Program>>> {
+            let program = self.kernel.as_deref().map(|path| image::load_kernel(path, &room)).transpose()?;
+            Ok(program.map(Arc::new))
+        };
+        match &self.bios {
+            Some(bios) if bios == Path::new("none") => match kernel(virt::bare_room(self.memory))? {
+                Some(program) => Ok(Boot::Bare(program)),
+                None => bail!("--bios none starts the program given by --kernel, and there is none"),
+            },
+            Some(bios) => {
+                let firmware = Arc::new(image::load_firmware(bios, &virt::bare_room(self.memory))?);
+                Ok(Boot::Firmware { firmware, kernel: kernel(virt::kernel_room(self.memory))?, initrd, command_line })
+            }
+            None => match kernel(virt::kernel_room(self.memory))? {
+                Some(kernel) => Ok(Boot::Kernel { kernel, initrd, command_line }),
+                None => self.quick_start(),
+            },
+        }
+    }
+
+    /// Debian's kernel with a BusyBox system; where it cannot be had, the monitor.
+    fn quick_start(&self) -> anyhow::Result<Boot> {
+        let room = virt::kernel_room(self.memory);
+        match self.source.quick_start() {
+            Ok(files) => Ok(Boot::Kernel {
+                kernel: Arc::new(image::load_kernel(&files.kernel, &room)?),
+                initrd: Some(Arc::new(read(&files.initrd)?)),
+                command_line: self.append.clone().unwrap_or_else(|| QUICK_START_COMMAND_LINE.into()),
+            }),
+            Err(error) => {
+                eprintln!("vervet: no Debian to boot: {error:#}");
+                eprintln!("vervet: starting the built-in monitor instead; --kernel FILE boots a kernel of your own");
+                let command_line = self.append.clone().unwrap_or_default();
+                {let _=command_line; bail!("monitor")}
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
+/// Runs the machine until its guest or its user ends it; the process's exit code.
+fn supervise(board: &mut Board) -> anyhow::Result<u8> {
+    let events = board.machine.events().clone();
+    let mut signals = signal_hook::iterator::Signals::new(signal_hook::consts::TERM_SIGNALS)
+        .context("signals cannot be handled")?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            events.send(Event::Quit);
+        }
+    });
+    board.machine.start()?;
+    let code = loop {
+        match board.machine.wait(None) {
+            Some(Event::Power(PowerRequest::Off(code))) => break code,
+            Some(Event::Power(PowerRequest::Reset)) => {
+                board.machine.pause()?;
+                board.reset();
+                board.machine.start()?;
+            }
+            Some(Event::Quit) | None => break 0,
+            Some(Event::Watch) => {}
+            Some(Event::Crashed(hart)) => bail!("hart {hart} ended by an internal error"),
+        }
+    };
+    board.machine.pause()?;
+    Ok(code)
+}

@@ -1,0 +1,1 @@
+pub(super) fn bodies() -> Vec<(&'static str, String)> { vec![] }

@@ -95,13 +95,13 @@ extensions! {
     /// Instruction-fetch fence.
     Zifencei "zifencei" Name true;
     /// Non-temporal locality hints.
-    Zihintntl "zihintntl" Name false;
+    Zihintntl "zihintntl" Name true;
     /// Pause hint.
     Zihintpause "zihintpause" Name true;
     /// Hardware performance counters.
     Zihpm "zihpm" Name true needs Zicsr;
     /// May-be-operations.
-    Zimop "zimop" Name false;
+    Zimop "zimop" Name true;
     /// Reservation sets of 64 bytes.
     Za64rs "za64rs" Name false needs Zalrsc;
     /// Atomic memory operations.
@@ -113,13 +113,13 @@ extensions! {
     /// Load-reserved and store-conditional.
     Zalrsc "zalrsc" Name true;
     /// Wait on reservation set.
-    Zawrs "zawrs" Name false needs Zalrsc;
+    Zawrs "zawrs" Name true needs Zalrsc;
     /// Additional floating-point instructions.
-    Zfa "zfa" Name false needs F;
+    Zfa "zfa" Name true needs F;
     /// Half-precision floating point.
-    Zfh "zfh" Name false needs Zfhmin;
+    Zfh "zfh" Name true needs Zfhmin;
     /// Half-precision loads, stores, moves and conversions.
-    Zfhmin "zfhmin" Name false needs F;
+    Zfhmin "zfhmin" Name true needs F;
     /// Compressed instructions without floating point.
     Zca "zca" Name true;
     /// Further simple compressed instructions.
@@ -127,7 +127,7 @@ extensions! {
     /// Compressed double-precision loads and stores.
     Zcd "zcd" Name true needs Zca D;
     /// Compressed may-be-operations.
-    Zcmop "zcmop" Name false needs Zca;
+    Zcmop "zcmop" Name true needs Zca;
     /// Address generation.
     Zba "zba" Name true;
     /// Basic bit manipulation.

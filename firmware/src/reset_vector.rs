@@ -62,7 +62,9 @@ impl ResetVector {
             .collect();
         // Any hart understands these.
         let extensions = ExtensionSet::of(&[Extension::I, Extension::Zicsr]);
-        assembler::assemble(&(definitions + SOURCE), 0, &extensions).expect("the source assembles").bytes
+        assembler::assemble(&(definitions + SOURCE), 0, &extensions)
+            .expect("the source assembles")
+            .bytes
     }
 }
 
@@ -77,7 +79,16 @@ mod tests {
 
     #[test]
     fn any_numbers_can_be_put_into_it() {
-        let size = |value| ResetVector { start: value, device_tree: value, next: value, boot_hart: value }.rom().len();
+        let size = |value| {
+            ResetVector {
+                start: value,
+                device_tree: value,
+                next: value,
+                boot_hart: value,
+            }
+            .rom()
+            .len()
+        };
         assert_eq!([0, 1, i64::MAX as u64, 1 << 63, u64::MAX].map(size), [size(0); 5]);
     }
 

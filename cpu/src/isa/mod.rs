@@ -113,6 +113,8 @@ files! {
     zacas
     /// Byte and halfword atomics.
     zabha
+    /// Waiting on a reservation.
+    zawrs
     /// May-be-operations.
     zimop
     /// Compressed may-be-operations.
@@ -223,3 +225,5 @@ impl Insn {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod semantics_tests;

@@ -744,7 +744,7 @@ mod tests {
         assert_ne!(driver.bytes(DATA, 33), first);
         for _ in 0..100 {
             driver.add(0, &[writable(DATA, 8)]);
-            if driver.rings[0].avail_idx % 50 == 0 {
+            if driver.rings[0].avail_idx.is_multiple_of(50) {
                 driver.notify(0);
                 while driver.used_idx(0) != driver.rings[0].avail_idx {
                     std::thread::yield_now();

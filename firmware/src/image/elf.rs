@@ -4,7 +4,7 @@
 //! position-independent ones (`ET_DYN`, which relocate themselves, such as OpenSBI) and Linux's `vmlinux`, which is
 //! linked for the upper half of the virtual address space and runs from any 2 MiB boundary of the physical one.
 
-use goblin::container::{Container, Ctx};
+use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::Elf;
 use goblin::elf::header::{
     EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, ELFMAG, EM_RISCV, ET_CORE, ET_DYN, ET_EXEC, ET_REL, Header,
@@ -12,7 +12,7 @@ use goblin::elf::header::{
 use goblin::elf::program_header::{PT_INTERP, PT_LOAD, ProgramHeader};
 use goblin::elf::section_header::{SHT_SYMTAB, SectionHeader};
 use goblin::elf::sym::Symtab;
-use goblin::{container::Endian, elf64};
+use goblin::elf64;
 
 use super::{Format, ImageError, Program, Room, Segment, identify};
 
@@ -117,18 +117,10 @@ fn checked_header(file: &str, bytes: &[u8]) -> Result<Header, ImageError> {
     };
     let header = Elf::parse_header(bytes).map_err(damaged)?;
     let bits = if header.e_ident[EI_CLASS] == ELFCLASS64 { 64 } else { 32 };
-    let machine = identify::elf_machine(header.e_machine, bits);
     let found = if header.e_machine != EM_RISCV || bits != 64 {
-        format!(
-            "{} {machine} ELF file",
-            if machine.starts_with('A') || machine.starts_with('x') {
-                "an"
-            } else {
-                "a"
-            }
-        )
+        format!("an ELF file for {}", identify::elf_machine(header.e_machine, bits))
     } else if header.e_ident[EI_DATA] != ELFDATA2LSB {
-        "a big-endian RISC-V ELF file".into()
+        "an ELF file for big-endian RISC-V".into()
     } else {
         match header.e_type {
             ET_EXEC | ET_DYN => return Ok(header),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::identify::{self, read_u16, read_u32, read_u64};
+use super::identify::{self, read_u32, read_u64};
 use super::{Format, ImageError, Program, Room, Segment};
 
 /// Size of the `Image` header.
@@ -113,9 +113,6 @@ pub(super) fn zboot_payload(file: &str, bytes: &[u8]) -> Result<Option<Range<usi
         return Err(wrong(format!(
             "the payload is not compressed by {method}, as its header says"
         )));
-    }
-    if read_u16(bytes, 0x3c).is_none() {
-        return Err(wrong("the header is truncated".into()));
     }
     Ok(Some(payload))
 }

@@ -160,12 +160,12 @@ fn damaged_elf_files_are_refused() {
             assert!(length >= 0x1006, "{length}");
         }
     }
-    assert_refused(&patched(&good, 4, &[1]), "a 32-bit RISC-V ELF file");
+    assert_refused(&patched(&good, 4, &[1]), "an ELF file for 32-bit RISC-V");
     assert_refused(
         &patched(&good, 18, &[62]),
-        "an x86-64 ELF file; accepted are a RISC-V 64-bit",
+        "an ELF file for x86-64; accepted are a RISC-V 64-bit",
     );
-    assert_refused(&patched(&good, 18, &[183]), "an AArch64 ELF file");
+    assert_refused(&patched(&good, 18, &[183]), "an ELF file for AArch64");
     assert_refused(&patched(&good, 16, &[1]), "not linked");
     assert_refused(&patched(&good, 16, &[4]), "a RISC-V core dump");
     assert_refused(&patched(&good, 54, &[32]), "a program header has 32 bytes");
@@ -209,7 +209,7 @@ fn big_endian_elf_files_are_refused() {
     let mut big = vec![0; 64];
     big[..7].copy_from_slice(b"\x7fELF\x02\x02\x01");
     big[16..20].copy_from_slice(&[0, 2, 0, 243]);
-    assert_refused(&big, "a big-endian RISC-V ELF file");
+    assert_refused(&big, "an ELF file for big-endian RISC-V");
 }
 
 #[test]
@@ -400,7 +400,7 @@ fn firmware_may_be_flat() {
     };
     assert!(message(vec![]).contains("an empty file"));
     assert!(message(vec![1; (8 << 20) + 1]).contains("give the guest more RAM"));
-    assert!(message(patched(&simple_elf(), 18, &[62])).contains("an x86-64 ELF"));
+    assert!(message(patched(&simple_elf(), 18, &[62])).contains("an ELF file for x86-64"));
 }
 
 #[test]

@@ -49,11 +49,11 @@ macro_rules! written {
 
 /// The programs written by hand.
 const WRITTEN: &[(&str, &str)] = written! {
-    "rv64i_control" "zalrsc" "zicsr" "privileged" "pmp" "interrupts" "traps" "strict"
+    "rv64i_control" "zalrsc" "zicsr" "privileged" "pmp" "interrupts" "paging_spaces" "counters" "counters_exact" "c_control" "fd_memory" "traps" "strict"
 };
 
 /// Programs that assert what QEMU does otherwise, or what only a hart with exactly our extensions does.
-const NOT_JUDGED: &[&str] = &["strict", "paging_strict", "csr_absent"];
+const NOT_JUDGED: &[&str] = &["strict", "paging_strict", "csr_absent", "counters_exact"];
 
 /// All programs.
 pub fn programs() -> Vec<Program> {

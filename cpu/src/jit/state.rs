@@ -1,0 +1,154 @@
+//! The part of a hart that translated code uses beside the architectural state, and where all of it is.
+
+use std::any::Any;
+use std::mem::offset_of;
+
+use crate::Hart;
+use crate::isa::{FloatOp, Format, Helper, Insn};
+use crate::tlb::Entry;
+
+/// Slots of a hart's jump cache.
+pub(super) const JUMPS: usize = 4096;
+
+/// The budget that is kept back: translated code looks at it at loop heads and entries only, and runs at most a
+/// region's length between two looks.
+pub(super) const RESERVE: i64 = super::region::MOST_INSTRUCTIONS as i64 + 12;
+
+/// A slot of the jump cache: which translated code starts at a virtual address in a context.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Jump {
+    /// Virtual address; an odd one matches nothing.
+    pub pc: u64,
+    /// [`State::context`] when it was filled.
+    pub context: u64,
+    /// Host address of the code.
+    pub code: u64,
+    unused: u64,
+}
+
+impl Jump {
+    pub const NONE: Jump = Jump { pc: 1, context: 0, code: 0, unused: 0 };
+
+    pub fn new(pc: u64, context: u64, code: u64) -> Self {
+        Self { pc, context, code, unused: 0 }
+    }
+}
+
+/// The slot of a virtual address.
+pub(super) fn jump_slot(pc: u64) -> usize {
+    (pc >> 1) as usize & (JUMPS - 1)
+}
+
+/// The functions that translated code calls, by address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub(super) enum Service {
+    Load,
+    Store,
+    Amo,
+    CompareAndSwap,
+    LoadReserved,
+    StoreConditional,
+    Call,
+    Float,
+    CarrylessLow,
+    CarrylessHigh,
+}
+
+/// Number of [`Service`]s.
+pub(super) const SERVICES: usize = 10;
+
+/// State that translated code shares with the engine. It is only good while the engine runs.
+#[repr(C)]
+pub(crate) struct State {
+    /// What decides which code a virtual address means ([`crate::block::Blocks::context`]).
+    pub(super) context: u64,
+    /// Instructions that may still run, less [`RESERVE`].
+    pub(super) left: i64,
+    /// Value of [`crate::csr::Counts::retired`] at which nothing is left.
+    pub(super) end: u64,
+    /// Non-zero if the last memory service trapped.
+    pub(super) trapped: u64,
+    /// Host address of the event word.
+    pub(super) event: u64,
+    /// Host address of the jump cache.
+    pub(super) jumps: u64,
+    /// Host addresses of the services.
+    pub(super) services: [u64; SERVICES],
+    /// Where results that only matter for their floating-point flags go.
+    pub(super) discarded: u64,
+    /// A panic that a service caught, on its way to the engine.
+    pub(super) panic: Option<Box<dyn Any + Send>>,
+    /// Slow paths taken by memory accesses.
+    pub(super) slow_accesses: u64,
+    /// Instructions executed by helpers from translated code.
+    pub(super) helped: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            context: 0,
+            left: 0,
+            end: 0,
+            trapped: 0,
+            event: 0,
+            jumps: 0,
+            services: [0; SERVICES],
+            discarded: 0,
+            panic: None,
+            slow_accesses: 0,
+            helped: 0,
+        }
+    }
+}
+
+/// An instruction that translated code gives to a helper.
+pub(super) struct CallSite {
+    pub insn: Insn,
+    pub helper: Helper,
+}
+
+/// A floating-point operation that translated code gives to the exact implementation.
+pub(super) struct FloatSite {
+    pub insn: Insn,
+    pub op: FloatOp,
+    pub format: Format,
+}
+
+/// What an instruction of a region needs at run time, at an address that does not change.
+pub(super) enum Site {
+    Call(Box<CallSite>),
+    Float(Box<FloatSite>),
+}
+
+/// Offsets in bytes from the start of a [`Hart`].
+pub(super) mod offset {
+    use super::*;
+
+    const fn of(offset: usize) -> i32 {
+        assert!(offset < i32::MAX as usize);
+        offset as i32
+    }
+
+    pub const X: i32 = of(offset_of!(Hart, x));
+    pub const F: i32 = of(offset_of!(Hart, f));
+    pub const PC: i32 = of(offset_of!(Hart, pc));
+    pub const MSTATUS: i32 = of(offset_of!(Hart, csr.mstatus));
+    pub const DATA_CONTEXT: i32 = of(offset_of!(Hart, data_context));
+    pub const READ_TLB: i32 = of(offset_of!(Hart, tlb.read));
+    pub const WRITE_TLB: i32 = of(offset_of!(Hart, tlb.write));
+    pub const ENTRY_TAG: i32 = of(offset_of!(Entry, tag));
+    pub const ENTRY_DELTA: i32 = of(offset_of!(Entry, delta));
+    pub const CONTEXT: i32 = of(offset_of!(Hart, jit.context));
+    pub const LEFT: i32 = of(offset_of!(Hart, jit.left));
+    pub const TRAPPED: i32 = of(offset_of!(Hart, jit.trapped));
+    pub const EVENT: i32 = of(offset_of!(Hart, jit.event));
+    pub const JUMPS: i32 = of(offset_of!(Hart, jit.jumps));
+    pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));
+    pub const DISCARDED: i32 = of(offset_of!(Hart, jit.discarded));
+    pub const JUMP_PC: i32 = of(offset_of!(Jump, pc));
+    pub const JUMP_CONTEXT: i32 = of(offset_of!(Jump, context));
+    pub const JUMP_CODE: i32 = of(offset_of!(Jump, code));
+}

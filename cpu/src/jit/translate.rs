@@ -1,0 +1,1216 @@
+//! The translator: the second instance of the instructions' semantics, whose values are the compiler's.
+//!
+//! Guest registers are the compiler's variables within a region. Before anything that may leave, the registers that
+//! have changed are stored ("flushed"), so that whoever looks at the hart there sees it exact; at the borders of blocks
+//! what is newer than memory stays so as far as all ways to the block have it at hand ([`super::region`]).
+//!
+//! Every loop head and every entry polls the event word by an atomic load. To the optimiser, which merges plain loads
+//! across back edges, that is a fence: a loop sees what other harts store.
+
+use std::convert::Infallible;
+
+use bus::Width;
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64, I128};
+use cranelift_codegen::ir::{
+    AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function,
+    InstBuilder, MemFlagsData, SigRef, Signature, Type, Value,
+};
+use cranelift_codegen::isa::{CallConv, TargetIsa};
+use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
+
+use super::effects::{Registers, f_bit, x_bit};
+use super::region::{Block, End, Op, Region};
+use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
+use crate::csr::mstatus;
+use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
+
+/// What translated code returns to the engine; anything else is the address of a link that leads nowhere yet.
+pub(super) mod result {
+    /// Go on at the hart's `pc`.
+    pub const CONTINUE: i64 = 0;
+    /// The instruction at the hart's `pc` has trapped.
+    pub const TRAP: i64 = 1;
+    /// A helper has run that may have changed anything; go on at the hart's `pc`.
+    pub const EXIT: i64 = 2;
+}
+
+/// Parameters of a region's function.
+mod parameter {
+    pub const HART: usize = 0;
+    pub const PC: usize = 1;
+    pub const LINK: usize = 2;
+    pub const LEFT: usize = 3;
+}
+
+/// A value of the guest, in the shape that it was made in; converted when another is needed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum V {
+    /// A constant.
+    Const(i64),
+    /// 64 bits.
+    Int(Value),
+    /// The outcome of a comparison: an I8, 0 or 1.
+    Bool(Value),
+    /// An F64.
+    Double(Value),
+    /// An F32; zero-extended as an integer.
+    Single(Value),
+    /// An F32 with ones above it.
+    Boxed(Value),
+}
+
+/// The function that all regions are.
+pub(super) fn region_signature() -> Signature {
+    let mut signature = Signature::new(CallConv::Tail);
+    signature.params.extend([AbiParam::new(I64); 4]);
+    signature.returns.push(AbiParam::new(I64));
+    signature
+}
+
+/// What a translation is made of beside code.
+pub(super) struct Translation {
+    pub function: Function,
+    /// Links by number: the distance from the entry that each leads to.
+    pub links: Vec<i64>,
+    pub sites: Vec<Site>,
+}
+
+/// Where the links of the region under translation will be: consecutive words from this address on.
+pub(super) type LinkBase = u64;
+
+/// Most links of a region.
+pub(super) const MOST_LINKS: usize = 2 * super::region::MOST_INSTRUCTIONS;
+
+#[derive(Clone, Copy)]
+pub(super) struct Memory {
+    /// The guest's RAM.
+    guest: MemFlagsData,
+    /// The hart.
+    hart: MemFlagsData,
+    /// TLB entries.
+    tlb: MemFlagsData,
+    /// Links and jump caches.
+    code: MemFlagsData,
+}
+
+impl Memory {
+    /// Declares the kinds of memory that do not overlap.
+    fn new(function: &mut Function) -> Self {
+        let mut region = |user_id, description: &'static str| -> AliasRegion {
+            function.dfg.alias_regions.insert(AliasRegionData { user_id, description: description.into() })
+        };
+        let flags = |region| MemFlagsData::new().with_notrap().with_alias_region(Some(region));
+        Self {
+            guest: flags(region(1, "guest")).with_endianness(Endianness::Little),
+            hart: flags(region(2, "hart")).with_aligned(),
+            tlb: flags(region(3, "tlb")).with_aligned(),
+            code: flags(region(4, "code")).with_aligned(),
+        }
+    }
+}
+
+/// Translates one region.
+pub(super) struct Translator<'a, 'b> {
+    b: &'a mut FunctionBuilder<'b>,
+    region: &'a Region,
+    memory: Memory,
+    host: Host,
+    /// Whether dynamic rounding is to nearest, ties to even.
+    nearest: bool,
+    labels: Vec<Label>,
+    variables: [Option<Variable>; 64],
+    /// The entry's virtual address.
+    entry: Value,
+    hart: Value,
+    left: Variable,
+    /// Instructions counted in `left` later, on entry of each block; `None` where the predecessor has counted.
+    owed: Vec<Option<u32>>,
+    service_signatures: [Option<SigRef>; 8],
+    tail_signature: SigRef,
+    link_base: LinkBase,
+    links: Vec<i64>,
+    sites: Vec<Site>,
+
+    // Of the block under translation:
+    values: [Option<V>; 64],
+    available: Registers,
+    dirty: Registers,
+    /// Registers whose variables are behind `values`.
+    behind: Registers,
+    /// Registers whose values come from a floating-point operation that nothing keeps alive yet: it may not vanish, as
+    /// its flags count.
+    unused: Registers,
+    float_dirty: bool,
+    /// Instructions of the block before the current one, and those owed.
+    count: u32,
+    op: Op,
+    condition: Option<Value>,
+    target: Option<Value>,
+    ended: bool,
+}
+
+/// What the host offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    /// Operations on the host's floating-point unit are exact, flags included.
+    pub floats: bool,
+    /// It has a fused multiply-add.
+    pub fused: bool,
+    /// Only stores followed by loads need a fence.
+    pub total_store_order: bool,
+}
+
+fn memory_type(width: Width) -> Type {
+    match width {
+        Width::Byte => I8,
+        Width::Half => I16,
+        Width::Word => I32,
+        Width::Double => I64,
+    }
+}
+
+fn width_bits(width: Width) -> i64 {
+    width.bytes() as i64 - 1
+}
+
+/// Translates `region`.
+pub(super) fn translate(
+    region: &Region,
+    isa: &dyn TargetIsa,
+    host: Host,
+    nearest: bool,
+    link_base: LinkBase,
+    context: &mut FunctionBuilderContext,
+) -> Translation {
+    let mut function = Function::with_name_signature(Default::default(), region_signature());
+    let memory = Memory::new(&mut function);
+    let mut builder = FunctionBuilder::new(&mut function, context);
+    let tail_signature = builder.import_signature(region_signature());
+    let entry_label = builder.create_block();
+    builder.append_block_params_for_function_params(entry_label);
+    builder.switch_to_block(entry_label);
+    let parameters = builder.block_params(entry_label).to_vec();
+    let left = builder.declare_var(I64);
+    builder.def_var(left, parameters[parameter::LEFT]);
+    let labels = region.blocks.iter().map(|_| builder.create_block()).collect();
+    let mut translator = Translator {
+        region,
+        memory,
+        host,
+        nearest,
+        labels,
+        variables: [None; 64],
+        entry: parameters[parameter::PC],
+        hart: parameters[parameter::HART],
+        left,
+        owed: vec![None; region.blocks.len()],
+        service_signatures: [None; 8],
+        tail_signature,
+        link_base,
+        links: Vec::new(),
+        sites: Vec::new(),
+        values: [None; 64],
+        available: 0,
+        dirty: 0,
+        behind: 0,
+        unused: 0,
+        float_dirty: false,
+        count: 0,
+        op: region.blocks[0].ops[0],
+        condition: None,
+        target: None,
+        ended: false,
+        b: &mut builder,
+    };
+    if !region.blocks[0].is_loop {
+        translator.poll(0);
+    }
+    translator.jump_within(0);
+    // A block's predecessor that hands its count on must come first.
+    let mut done = vec![false; region.blocks.len()];
+    let mut work = vec![0];
+    while let Some(block) = work.pop() {
+        if std::mem::replace(&mut done[block], true) {
+            continue;
+        }
+        translator.block(block);
+        let targets: Vec<i64> = region.blocks[block].end.targets().collect();
+        // The fall-through is on top: it is translated next.
+        work.extend(targets.into_iter().rev().filter_map(|target| region.block_at(target)));
+    }
+    // What cannot be reached has no code, but its label exists.
+    for (label, _) in translator.labels.clone().into_iter().zip(&done).filter(|(_, done)| !**done) {
+        translator.b.switch_to_block(label);
+        let nothing = translator.b.ins().iconst(I64, result::CONTINUE);
+        translator.b.ins().return_(&[nothing]);
+    }
+    let Translator { links, sites, .. } = translator;
+    builder.seal_all_blocks();
+    builder.finalize(isa.frontend_config());
+    Translation { function, links, sites }
+}
+
+impl Translator<'_, '_> {
+    fn constant(&mut self, value: i64) -> Value {
+        self.b.ins().iconst(I64, value)
+    }
+
+    /// A value as 64 bits.
+    fn int(&mut self, v: V) -> Value {
+        match v {
+            V::Const(value) => self.constant(value),
+            V::Int(value) => value,
+            V::Bool(value) => self.b.ins().uextend(I64, value),
+            V::Double(value) => self.b.ins().bitcast(I64, MemFlagsData::new(), value),
+            V::Single(value) => {
+                let bits = self.b.ins().bitcast(I32, MemFlagsData::new(), value);
+                self.b.ins().uextend(I64, bits)
+            }
+            V::Boxed(value) => {
+                let bits = self.b.ins().bitcast(I32, MemFlagsData::new(), value);
+                let bits = self.b.ins().uextend(I64, bits);
+                self.b.ins().bor_imm(bits, !0xffff_ffff)
+            }
+        }
+    }
+
+    /// A value as an F64.
+    pub(super) fn double(&mut self, v: V) -> Value {
+        match v {
+            V::Double(value) => value,
+            _ => {
+                let bits = self.int(v);
+                self.b.ins().bitcast(F64, MemFlagsData::new(), bits)
+            }
+        }
+    }
+
+    /// The low half of a value as an F32.
+    pub(super) fn single(&mut self, v: V) -> Value {
+        match v {
+            V::Single(value) | V::Boxed(value) => value,
+            _ => {
+                let bits = self.int(v);
+                let bits = self.b.ins().ireduce(I32, bits);
+                self.b.ins().bitcast(F32, MemFlagsData::new(), bits)
+            }
+        }
+    }
+
+    /// A value that is non-zero if a condition holds.
+    fn truth(&mut self, v: V) -> Value {
+        match v {
+            V::Bool(value) => value,
+            _ => {
+                let value = self.int(v);
+                self.b.ins().icmp_imm(IntCC::NotEqual, value, 0)
+            }
+        }
+    }
+
+    // Registers.
+
+    fn place(register: u32) -> i32 {
+        if register < 32 { offset::X + 8 * register as i32 } else { offset::F + 8 * (register as i32 - 32) }
+    }
+
+    fn variable(&mut self, register: u32) -> Variable {
+        let index = register as usize;
+        if let Some(variable) = self.variables[index] {
+            return variable;
+        }
+        let variable = self.b.declare_var(if register < 32 { I64 } else { F64 });
+        self.variables[index] = Some(variable);
+        variable
+    }
+
+    fn load_register(&mut self, register: u32) -> Value {
+        let t = if register < 32 { I64 } else { F64 };
+        self.b.ins().load(t, self.memory.hart, self.hart, Self::place(register))
+    }
+
+    fn wrap(register: u32, value: Value) -> V {
+        if register < 32 { V::Int(value) } else { V::Double(value) }
+    }
+
+    fn read(&mut self, register: u32) -> V {
+        if let Some(value) = self.values[register as usize] {
+            return value;
+        }
+        let variable = self.variable(register);
+        let value = if self.available >> register & 1 != 0 {
+            self.b.use_var(variable)
+        } else {
+            let value = self.load_register(register);
+            self.b.def_var(variable, value);
+            self.available |= 1 << register;
+            value
+        };
+        let value = Self::wrap(register, value);
+        self.values[register as usize] = Some(value);
+        value
+    }
+
+    fn write(&mut self, register: u32, value: V) {
+        let bit = 1 << register;
+        if self.unused & bit != 0 {
+            self.store_register(register);
+        }
+        self.unused &= !bit;
+        self.values[register as usize] = Some(value);
+        self.available |= bit;
+        self.dirty |= bit;
+        self.behind |= bit;
+    }
+
+    /// A register's value in the type of its variable.
+    fn materialised(&mut self, register: u32) -> Value {
+        let value = self.read(register);
+        if register < 32 { self.int(value) } else { self.double(value) }
+    }
+
+    fn store_register(&mut self, register: u32) {
+        // As it is: a single goes to memory without a detour through an F64.
+        let value = match self.read(register) {
+            V::Double(value) => value,
+            other => self.int(other),
+        };
+        self.b.ins().store(self.memory.hart, value, self.hart, Self::place(register));
+    }
+
+    fn flush_set(&mut self, set: Registers) {
+        for register in bits(set & self.dirty) {
+            self.store_register(register);
+        }
+        self.dirty &= !set;
+        self.unused &= !set;
+    }
+
+    /// Stores all registers that are newer than memory.
+    fn flush(&mut self) {
+        self.flush_set(u64::MAX);
+    }
+
+    /// Brings the variables up to date.
+    fn define_variables(&mut self) {
+        for register in bits(self.behind) {
+            let value = self.materialised(register);
+            let variable = self.variable(register);
+            self.b.def_var(variable, value);
+        }
+        self.behind = 0;
+    }
+
+    // Leaving.
+
+    /// `left` after `count` more instructions.
+    fn left_after(&mut self, count: u32) -> Value {
+        let left = self.b.use_var(self.left);
+        if count == 0 { left } else { self.b.ins().iadd_imm(left, -i64::from(count)) }
+    }
+
+    /// Leaves to the engine with the hart's `pc` at a distance from the entry and `count` instructions of the block
+    /// retired.
+    fn leave(&mut self, at: i64, count: u32, code: i64) {
+        let pc = self.address(at);
+        self.leave_to(pc, count, code);
+    }
+
+    fn leave_to(&mut self, pc: Value, count: u32, code: i64) {
+        self.b.ins().store(self.memory.hart, pc, self.hart, offset::PC);
+        let left = self.left_after(count);
+        self.b.ins().store(self.memory.hart, left, self.hart, offset::LEFT);
+        let code = self.constant(code);
+        self.b.ins().return_(&[code]);
+    }
+
+    /// The virtual address at a distance from the entry.
+    fn address(&mut self, at: i64) -> Value {
+        if at == 0 { self.entry } else { self.b.ins().iadd_imm(self.entry, at) }
+    }
+
+    /// Goes to translated code outside of the region, all being flushed.
+    fn link(&mut self, at: i64, count: u32) {
+        let number = self.links.iter().position(|link| *link == at).unwrap_or(self.links.len());
+        if number == self.links.len() {
+            self.links.push(at);
+        }
+        let pc = self.address(at);
+        let left = self.left_after(count);
+        let link = self.constant((self.link_base + 8 * number as u64) as i64);
+        let code = self.b.ins().load(I64, self.memory.code, link, 0);
+        self.b.ins().return_call_indirect(self.tail_signature, code, &[self.hart, pc, link, left]);
+    }
+
+    /// Goes to the address in `target` by the jump cache, all being flushed.
+    fn leave_indirect(&mut self, target: Value, count: u32) {
+        let left = self.left_after(count);
+        let none = self.constant(0);
+        let miss = probe_jumps(self.b, self.memory, self.tail_signature, [self.hart, target, none, left]);
+        self.b.switch_to_block(miss);
+        self.leave_to(target, count, result::CONTINUE);
+    }
+
+    /// Leaves at the start of a block if there is an event or the budget runs out.
+    fn poll(&mut self, block: usize) {
+        let (serve, look, go) = (self.cold(), self.b.create_block(), self.b.create_block());
+        let left = self.b.use_var(self.left);
+        let exhausted = self.b.ins().icmp_imm(IntCC::SignedLessThan, left, 0);
+        self.b.ins().brif(exhausted, serve, [], look, []);
+        self.b.switch_to_block(look);
+        let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
+        let events = self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word);
+        self.b.ins().brif(events, serve, [], go, []);
+        self.b.switch_to_block(serve);
+        let dirty = self.dirty;
+        self.flush();
+        self.dirty = dirty;
+        self.leave(self.region.blocks[block].start, 0, result::CONTINUE);
+        self.b.switch_to_block(go);
+    }
+
+    fn cold(&mut self) -> Label {
+        let label = self.b.create_block();
+        self.b.set_cold_block(label);
+        label
+    }
+
+    // Blocks.
+
+    /// Goes to a block of the region from where `values`, `dirty` and `available` hold.
+    fn jump_within(&mut self, block: usize) {
+        self.prepare_edge(block);
+        let label = self.labels[block];
+        self.b.ins().jump(label, []);
+    }
+
+    /// What must happen on an edge: registers that the block does not expect to be newer than memory are stored, those
+    /// that it expects at hand are loaded.
+    fn prepare_edge(&mut self, block: usize) {
+        let Block { available, dirty, .. } = self.region.blocks[block];
+        self.flush_set(!dirty);
+        for register in bits(self.missing(available)) {
+            let value = self.load_register(register);
+            let variable = self.variable(register);
+            self.b.def_var(variable, value);
+        }
+    }
+
+    fn missing(&self, wanted: Registers) -> Registers {
+        // A register nobody in the region touches has no variable, and is at hand nowhere.
+        wanted & !self.available & self.touched()
+    }
+
+    /// Registers that the region touches.
+    fn touched(&self) -> Registers {
+        self.region.touched
+    }
+
+    fn edge_is_empty(&self, block: usize) -> bool {
+        let Block { available, dirty, .. } = self.region.blocks[block];
+        self.dirty & !dirty == 0 && self.missing(available) == 0
+    }
+
+    fn block(&mut self, index: usize) {
+        let region = self.region;
+        let block = &region.blocks[index];
+        self.b.switch_to_block(self.labels[index]);
+        self.values = [None; 64];
+        self.available = block.available;
+        self.dirty = block.dirty;
+        (self.behind, self.unused, self.float_dirty) = (0, 0, false);
+        self.count = self.owed[index].unwrap_or(0);
+        if block.is_loop {
+            self.poll(index);
+        }
+        (self.condition, self.target, self.ended) = (None, None, false);
+        for op in &block.ops {
+            self.op = *op;
+            let Ok(()) = isa::execute_row(op.opcode, self, &op.insn);
+            self.count += 1;
+            if self.ended {
+                return;
+            }
+        }
+        self.end(block.end);
+    }
+
+    fn end(&mut self, end: End) {
+        // Operations whose flags count are kept by storing their results.
+        self.flush_set(self.unused);
+        match end {
+            End::Branch { taken, next } => self.end_branch(taken, next),
+            End::Jump(target) => {
+                match self.region.block_at(target) {
+                    Some(block) => {
+                        self.settle_count([Some(block), None]);
+                        self.define_variables();
+                        self.jump_within(block);
+                    }
+                    None => self.leave_by_link(target),
+                }
+            }
+            End::Call(target) => self.leave_by_link(target),
+            End::Indirect => {
+                self.flush();
+                if let Some(target) = self.target {
+                    self.leave_indirect(target, self.count);
+                }
+            }
+            // The helper has left.
+            End::Exit => {}
+        }
+    }
+
+    fn leave_by_link(&mut self, target: i64) {
+        self.flush();
+        self.link(target, self.count);
+    }
+
+    /// Counts the block's instructions, or hands the count on to a block that has no other predecessor.
+    fn settle_count(&mut self, successors: [Option<usize>; 2]) {
+        let hands_on = |block: usize| {
+            let block = &self.region.blocks[block];
+            block.predecessors == 1 && !block.is_loop && block.start != 0
+        };
+        let count = self.count;
+        if successors.into_iter().flatten().all(hands_on) {
+            for block in successors.into_iter().flatten() {
+                self.owed[block] = Some(count);
+            }
+            return;
+        }
+        let left = self.left_after(count);
+        self.b.def_var(self.left, left);
+        self.count = 0;
+    }
+
+    fn end_branch(&mut self, taken: i64, next: i64) {
+        let Some(condition) = self.condition else { return };
+        let targets = [taken, next];
+        let blocks = targets.map(|target| self.region.block_at(target));
+        self.settle_count(blocks);
+        self.define_variables();
+        // Each way either goes straight to a block or through a label of its own.
+        let mut labels = [self.labels[0]; 2];
+        let mut detours = [false; 2];
+        for way in 0..2 {
+            match blocks[way] {
+                Some(block) if self.edge_is_empty(block) => labels[way] = self.labels[block],
+                other => {
+                    detours[way] = true;
+                    labels[way] = if other.is_some() { self.b.create_block() } else { self.cold() };
+                }
+            }
+        }
+        self.b.ins().brif(condition, labels[0], [], labels[1], []);
+        for way in 0..2 {
+            if !detours[way] {
+                continue;
+            }
+            self.b.switch_to_block(labels[way]);
+            let (dirty, unused) = (self.dirty, self.unused);
+            match blocks[way] {
+                Some(block) => self.jump_within(block),
+                None => self.leave_by_link(targets[way]),
+            }
+            (self.dirty, self.unused) = (dirty, unused);
+        }
+    }
+
+    // Services.
+
+    fn service_signature(&mut self, arguments: usize) -> SigRef {
+        if let Some(signature) = self.service_signatures[arguments] {
+            return signature;
+        }
+        let mut signature = Signature::new(self.b.func.signature.call_conv);
+        signature.call_conv = CallConv::triple_default(&target_lexicon::HOST);
+        signature.params.extend(std::iter::repeat_n(AbiParam::new(I64), arguments));
+        signature.returns.push(AbiParam::new(I64));
+        let signature = self.b.import_signature(signature);
+        self.service_signatures[arguments] = Some(signature);
+        signature
+    }
+
+    fn service(&mut self, service: Service, arguments: &[Value]) -> Value {
+        let signature = self.service_signature(arguments.len());
+        let place = offset::SERVICES + 8 * service as i32;
+        let code = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, place);
+        let call = self.b.ins().call_indirect(signature, code, arguments);
+        self.b.inst_results(call)[0]
+    }
+
+    /// Leaves with the current instruction's trap if the last memory service trapped.
+    fn leave_if_trapped(&mut self) {
+        let trapped = self.b.ins().load(I64, self.memory.hart, self.hart, offset::TRAPPED);
+        let (trap, on) = (self.cold(), self.cold());
+        self.b.ins().brif(trapped, trap, [], on, []);
+        self.b.switch_to_block(trap);
+        self.leave(self.op.at, self.count, result::TRAP);
+        self.b.switch_to_block(on);
+    }
+
+    /// The pieces of a TLB check: whether an access of `width` at `address` hits, and the host's address if so.
+    fn probe_tlb(&mut self, address: Value, width: Width, table: i32) -> (Value, Value) {
+        const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
+        let page = self.b.ins().band_imm(address, PAGE | width_bits(width));
+        let context = self.b.ins().load(I64, self.memory.hart, self.hart, offset::DATA_CONTEXT);
+        let wanted = self.b.ins().bor(page, context);
+        let entry_size = size_of::<crate::tlb::Entry>() as i64;
+        let shifted = self.b.ins().ushr_imm(address, 12 - i64::from(entry_size.trailing_zeros()));
+        let index = self.b.ins().band_imm(shifted, (crate::tlb::ENTRIES as i64 - 1) * entry_size);
+        let entry = self.b.ins().iadd(self.hart, index);
+        let tag = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_TAG);
+        let hit = self.b.ins().icmp(IntCC::Equal, tag, wanted);
+        (hit, entry)
+    }
+
+    /// The host's address of an access that has hit.
+    fn host_address(&mut self, entry: Value, address: Value, table: i32) -> Value {
+        let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
+        self.b.ins().iadd(address, delta)
+    }
+
+    /// A memory access: `fast` on the host's address where the TLB allows it, else a service.
+    fn access(
+        &mut self,
+        address: Value,
+        width: Width,
+        table: i32,
+        result: Option<Type>,
+        fast: impl FnOnce(&mut Self, Value) -> Option<Value>,
+        slow: impl FnOnce(&mut Self) -> Option<Value>,
+    ) -> Option<Value> {
+        self.flush();
+        let (hit, entry) = self.probe_tlb(address, width, table);
+        let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+        if let Some(result) = result {
+            self.b.append_block_param(join, result);
+        }
+        self.b.ins().brif(hit, hot, [], cold, []);
+        self.b.switch_to_block(hot);
+        let host = self.host_address(entry, address, table);
+        let value = fast(self, host);
+        self.jump_with(join, value);
+        self.b.switch_to_block(cold);
+        let value = slow(self);
+        self.jump_with(join, value);
+        self.b.switch_to_block(join);
+        result.map(|_| self.b.block_params(join)[0])
+    }
+
+    fn jump_with(&mut self, label: Label, value: Option<Value>) {
+        match value {
+            Some(value) => self.b.ins().jump(label, &[BlockArg::Value(value)]),
+            None => self.b.ins().jump(label, []),
+        };
+    }
+
+    fn extended(&mut self, value: Value, width: Width, extend: Extend) -> Value {
+        match (width, extend) {
+            (Width::Double, _) => value,
+            (_, Extend::Signed) => self.b.ins().sextend(I64, value),
+            (_, Extend::Zero) => self.b.ins().uextend(I64, value),
+        }
+    }
+
+    fn narrowed(&mut self, value: Value, width: Width) -> Value {
+        if width == Width::Double { value } else { self.b.ins().ireduce(memory_type(width), value) }
+    }
+
+    fn binary(&mut self, a: V, b: V, op: impl FnOnce(&mut Self, Value, Value) -> Value) -> V {
+        let (a, b) = (self.int(a), self.int(b));
+        V::Int(op(self, a, b))
+    }
+
+    /// A division: the host's traps for a divisor of zero and on overflow, so these are replaced before and after.
+    fn divide(&mut self, a: V, b: V, signed: bool, remainder: bool) -> V {
+        let (a, b) = (self.int(a), self.int(b));
+        let zero = self.b.ins().icmp_imm(IntCC::Equal, b, 0);
+        let one = self.constant(1);
+        let (divisor, exceptional) = if signed {
+            // −2^63 ÷ −1 = −2^63 ÷ 1, and both leave 0.
+            let lowest = self.b.ins().icmp_imm(IntCC::Equal, a, i64::MIN);
+            let minus = self.b.ins().icmp_imm(IntCC::Equal, b, -1);
+            let overflow = self.b.ins().band(lowest, minus);
+            let any = self.b.ins().bor(zero, overflow);
+            (self.b.ins().select(any, one, b), zero)
+        } else {
+            (self.b.ins().select(zero, one, b), zero)
+        };
+        let value = match (signed, remainder) {
+            (true, false) => self.b.ins().sdiv(a, divisor),
+            (true, true) => self.b.ins().srem(a, divisor),
+            (false, false) => self.b.ins().udiv(a, divisor),
+            (false, true) => self.b.ins().urem(a, divisor),
+        };
+        let by_zero = if remainder { a } else { self.constant(-1) };
+        V::Int(self.b.ins().select(exceptional, by_zero, value))
+    }
+
+    /// Makes `mstatus.FS` dirty.
+    fn dirty_floats(&mut self) {
+        if !std::mem::replace(&mut self.float_dirty, true) {
+            let status = self.b.ins().load(I64, self.memory.hart, self.hart, offset::MSTATUS);
+            let status = self.b.ins().bor_imm(status, mstatus::FS.mask() as i64);
+            self.b.ins().store(self.memory.hart, status, self.hart, offset::MSTATUS);
+        }
+    }
+
+    fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
+        let site = Box::new(FloatSite { insn: *i, op, format });
+        let address = self.constant(&raw const *site as i64);
+        self.sites.push(Site::Float(site));
+        let [a, b, c] = operands.map(|operand| self.int(operand));
+        V::Int(self.service(Service::Float, &[self.hart, address, a, b, c]))
+    }
+}
+
+/// Probes the jump cache for the second of a region's parameters and goes there; returns the label of a miss.
+fn probe_jumps(b: &mut FunctionBuilder, memory: Memory, signature: SigRef, parameters: [Value; 4]) -> Label {
+    let [hart, pc, ..] = parameters;
+    let size = size_of::<super::state::Jump>() as i64;
+    let shifted = b.ins().ishl_imm(pc, i64::from(size.trailing_zeros()) - 1);
+    let index = b.ins().band_imm(shifted, (JUMPS as i64 - 1) * size);
+    let jumps = b.ins().load(I64, memory.hart, hart, offset::JUMPS);
+    let slot = b.ins().iadd(jumps, index);
+    let (same, hit, miss) = (b.create_block(), b.create_block(), b.create_block());
+    b.set_cold_block(miss);
+    let slot_pc = b.ins().load(I64, memory.code, slot, offset::JUMP_PC);
+    let found = b.ins().icmp(IntCC::Equal, slot_pc, pc);
+    b.ins().brif(found, same, [], miss, []);
+    b.switch_to_block(same);
+    let context = b.ins().load(I64, memory.hart, hart, offset::CONTEXT);
+    let slot_context = b.ins().load(I64, memory.code, slot, offset::JUMP_CONTEXT);
+    let valid = b.ins().icmp(IntCC::Equal, slot_context, context);
+    b.ins().brif(valid, hit, [], miss, []);
+    b.switch_to_block(hit);
+    let code = b.ins().load(I64, memory.code, slot, offset::JUMP_CODE);
+    b.ins().return_call_indirect(signature, code, &parameters);
+    miss
+}
+
+/// The function that enters translated code from the engine: `fn(hart, pc, left, code) -> result`.
+pub(super) fn entry_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
+    let mut signature = Signature::new(isa.default_call_conv());
+    signature.params.extend([AbiParam::new(I64); 4]);
+    signature.returns.push(AbiParam::new(I64));
+    let mut function = Function::with_name_signature(Default::default(), signature);
+    let mut b = FunctionBuilder::new(&mut function, context);
+    let region = b.import_signature(region_signature());
+    let label = b.create_block();
+    b.append_block_params_for_function_params(label);
+    b.switch_to_block(label);
+    let parameters = b.block_params(label).to_vec();
+    let none = b.ins().iconst(I64, 0);
+    let call = b.ins().call_indirect(region, parameters[3], &[parameters[0], parameters[1], none, parameters[2]]);
+    let code = b.inst_results(call)[0];
+    b.ins().return_(&[code]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    function
+}
+
+/// Where a link leads that leads nowhere yet: to the jump cache, and on a miss to the engine with the link's address.
+pub(super) fn unlinked_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
+    let mut function = Function::with_name_signature(Default::default(), region_signature());
+    let memory = Memory::new(&mut function);
+    let mut b = FunctionBuilder::new(&mut function, context);
+    let signature = b.import_signature(region_signature());
+    let label = b.create_block();
+    b.append_block_params_for_function_params(label);
+    b.switch_to_block(label);
+    let p = b.block_params(label).to_vec();
+    let parameters = [p[parameter::HART], p[parameter::PC], p[parameter::LINK], p[parameter::LEFT]];
+    let miss = probe_jumps(&mut b, memory, signature, parameters);
+    b.switch_to_block(miss);
+    b.ins().store(memory.hart, p[parameter::PC], p[parameter::HART], offset::PC);
+    b.ins().store(memory.hart, p[parameter::LEFT], p[parameter::HART], offset::LEFT);
+    b.ins().return_(&[p[parameter::LINK]]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    function
+}
+
+/// The numbers of the bits of a set.
+fn bits(mut set: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        (set != 0).then(|| {
+            let bit = set.trailing_zeros();
+            set &= set - 1;
+            bit
+        })
+    })
+}
+
+macro_rules! binary {
+    ($($name:ident $op:ident)+) => {
+        $(fn $name(&mut self, a: V, b: V) -> V {
+            self.binary(a, b, |t, a, b| t.b.ins().$op(a, b))
+        })+
+    };
+}
+
+impl Ops for Translator<'_, '_> {
+    type V = V;
+    type Exit = Infallible;
+
+    fn imm(&mut self, value: i64) -> V {
+        V::Const(value)
+    }
+
+    fn pc(&mut self, _: &Insn) -> V {
+        V::Int(self.address(self.op.at))
+    }
+
+    fn x(&mut self, r: u8) -> V {
+        if x_bit(r) == 0 { V::Const(0) } else { self.read(r.into()) }
+    }
+
+    fn set_x(&mut self, r: u8, value: V) {
+        if x_bit(r) != 0 {
+            self.write(r.into(), value);
+            if self.op.effects.floats {
+                self.unused |= x_bit(r);
+            }
+        } else if self.op.effects.floats {
+            let value = self.int(value);
+            self.b.ins().store(self.memory.hart, value, self.hart, offset::DISCARDED);
+        }
+    }
+
+    fn f(&mut self, r: u8) -> V {
+        self.read(32 + u32::from(r & 31))
+    }
+
+    fn set_f(&mut self, r: u8, value: V) {
+        self.dirty_floats();
+        self.write(32 + u32::from(r & 31), value);
+        if self.op.effects.floats {
+            self.unused |= f_bit(r);
+        }
+    }
+
+    binary! { sub isub and band xor bxor mulh smulhi mulhu umulhi mul imul }
+
+    fn add(&mut self, a: V, b: V) -> V {
+        match (a, b) {
+            (a, V::Const(0)) | (V::Const(0), a) => a,
+            (V::Const(a), V::Const(b)) => V::Const(a.wrapping_add(b)),
+            _ => self.binary(a, b, |t, a, b| t.b.ins().iadd(a, b)),
+        }
+    }
+
+    fn or(&mut self, a: V, b: V) -> V {
+        const UPPER: i64 = !0xffff_ffff;
+        match (a, b) {
+            (V::Single(value), V::Const(UPPER)) => V::Boxed(value),
+            _ => self.binary(a, b, |t, a, b| t.b.ins().bor(a, b)),
+        }
+    }
+
+    // The compiler's shifts and rotations take their amount modulo the width, as ours do.
+    binary! { shl ishl shr ushr sar sshr rotr rotr }
+
+    fn rotrw(&mut self, a: V, b: V) -> V {
+        self.binary(a, b, |t, a, b| {
+            let (a, b) = (t.b.ins().ireduce(I32, a), t.b.ins().ireduce(I32, b));
+            let value = t.b.ins().rotr(a, b);
+            t.b.ins().sextend(I64, value)
+        })
+    }
+
+    fn div(&mut self, a: V, b: V) -> V {
+        self.divide(a, b, true, false)
+    }
+
+    fn divu(&mut self, a: V, b: V) -> V {
+        self.divide(a, b, false, false)
+    }
+
+    fn rem(&mut self, a: V, b: V) -> V {
+        self.divide(a, b, true, true)
+    }
+
+    fn remu(&mut self, a: V, b: V) -> V {
+        self.divide(a, b, false, true)
+    }
+
+    fn clz(&mut self, a: V) -> V {
+        let a = self.int(a);
+        V::Int(self.b.ins().clz(a))
+    }
+
+    fn ctz(&mut self, a: V) -> V {
+        let a = self.int(a);
+        V::Int(self.b.ins().ctz(a))
+    }
+
+    fn popcount(&mut self, a: V) -> V {
+        let a = self.int(a);
+        V::Int(self.b.ins().popcnt(a))
+    }
+
+    fn bswap(&mut self, a: V) -> V {
+        let a = self.int(a);
+        V::Int(self.b.ins().bswap(a))
+    }
+
+    fn clmul(&mut self, a: V, b: V) -> V {
+        self.binary(a, b, |t, a, b| t.service(Service::CarrylessLow, &[a, b]))
+    }
+
+    fn clmulh(&mut self, a: V, b: V) -> V {
+        self.binary(a, b, |t, a, b| t.service(Service::CarrylessHigh, &[a, b]))
+    }
+
+    fn sext(&mut self, a: V, width: Width) -> V {
+        if width == Width::Double {
+            return a;
+        }
+        let a = self.int(a);
+        let low = self.b.ins().ireduce(memory_type(width), a);
+        V::Int(self.b.ins().sextend(I64, low))
+    }
+
+    fn zext(&mut self, a: V, width: Width) -> V {
+        match (a, width) {
+            (_, Width::Double) => a,
+            (V::Boxed(value) | V::Single(value), Width::Word) => V::Single(value),
+            _ => {
+                let a = self.int(a);
+                let low = self.b.ins().ireduce(memory_type(width), a);
+                V::Int(self.b.ins().uextend(I64, low))
+            }
+        }
+    }
+
+    fn cmp(&mut self, cond: Cond, a: V, b: V) -> V {
+        if let (Cond::Geu, V::Boxed(_), V::Const(_)) = (cond, a, b) {
+            // The only such comparison asks whether the value is boxed.
+            return V::Const(1);
+        }
+        let code = match cond {
+            Cond::Eq => IntCC::Equal,
+            Cond::Ne => IntCC::NotEqual,
+            Cond::Lt => IntCC::SignedLessThan,
+            Cond::Ge => IntCC::SignedGreaterThanOrEqual,
+            Cond::Ltu => IntCC::UnsignedLessThan,
+            Cond::Geu => IntCC::UnsignedGreaterThanOrEqual,
+        };
+        let (a, b) = (self.int(a), self.int(b));
+        V::Bool(self.b.ins().icmp(code, a, b))
+    }
+
+    fn select(&mut self, c: V, a: V, b: V) -> V {
+        if let V::Const(c) = c {
+            return if c != 0 { a } else { b };
+        }
+        let c = self.truth(c);
+        let (a, b) = (self.int(a), self.int(b));
+        V::Int(self.b.ins().select(c, a, b))
+    }
+
+    fn load(&mut self, _: &Insn, address: V, width: Width, extend: Extend) -> Result<V, Infallible> {
+        let address = self.int(address);
+        let float = self.op.opcode.row().is_float() && width != Width::Half;
+        let t = match width {
+            Width::Double if float => F64,
+            Width::Word if float => F32,
+            _ => I64,
+        };
+        let fast = |t: &mut Self, host: Value| {
+            let flags = t.memory.guest;
+            Some(match (width, float) {
+                (Width::Double, true) => t.b.ins().load(F64, flags, host, 0),
+                (Width::Word, true) => t.b.ins().load(F32, flags, host, 0),
+                _ => {
+                    let value = t.b.ins().load(memory_type(width), flags, host, 0);
+                    t.extended(value, width, extend)
+                }
+            })
+        };
+        let slow = |t: &mut Self| {
+            let bytes = t.constant(width.bytes() as i64);
+            let value = t.service(Service::Load, &[t.hart, address, bytes]);
+            t.leave_if_trapped();
+            Some(match (width, float) {
+                (Width::Double, true) => t.b.ins().bitcast(F64, MemFlagsData::new(), value),
+                (Width::Word, true) => {
+                    let value = t.b.ins().ireduce(I32, value);
+                    t.b.ins().bitcast(F32, MemFlagsData::new(), value)
+                }
+                _ => {
+                    let value = t.narrowed(value, width);
+                    t.extended(value, width, extend)
+                }
+            })
+        };
+        let value = self.access(address, width, offset::READ_TLB, Some(t), fast, slow);
+        let value = value.unwrap_or(address);
+        Ok(match (width, float) {
+            (Width::Double, true) => V::Double(value),
+            (Width::Word, true) => V::Single(value),
+            _ => V::Int(value),
+        })
+    }
+
+    fn store(&mut self, _: &Insn, address: V, width: Width, value: V) -> Result<(), Infallible> {
+        let address = self.int(address);
+        let value = match (value, width) {
+            (V::Double(value), Width::Double) => V::Double(value),
+            (V::Single(value) | V::Boxed(value), Width::Word) => V::Single(value),
+            (other, _) => V::Int(self.int(other)),
+        };
+        let fast = |t: &mut Self, host: Value| {
+            let stored = match value {
+                V::Double(value) | V::Single(value) => value,
+                other => {
+                    let value = t.int(other);
+                    t.narrowed(value, width)
+                }
+            };
+            t.b.ins().store(t.memory.guest, stored, host, 0);
+            None
+        };
+        let slow = |t: &mut Self| {
+            let value = t.int(value);
+            let bytes = t.constant(width.bytes() as i64);
+            t.service(Service::Store, &[t.hart, address, bytes, value]);
+            t.leave_if_trapped();
+            None
+        };
+        self.access(address, width, offset::WRITE_TLB, None, fast, slow);
+        Ok(())
+    }
+
+    fn amo(&mut self, _: &Insn, op: AmoOp, address: V, width: Width, value: V) -> Result<V, Infallible> {
+        let (address, value) = (self.int(address), self.int(value));
+        let fast = |t: &mut Self, host: Value| {
+            let code = match op {
+                AmoOp::Swap => AtomicRmwOp::Xchg,
+                AmoOp::Add => AtomicRmwOp::Add,
+                AmoOp::Xor => AtomicRmwOp::Xor,
+                AmoOp::And => AtomicRmwOp::And,
+                AmoOp::Or => AtomicRmwOp::Or,
+                AmoOp::Min => AtomicRmwOp::Smin,
+                AmoOp::Max => AtomicRmwOp::Smax,
+                AmoOp::Minu => AtomicRmwOp::Umin,
+                AmoOp::Maxu => AtomicRmwOp::Umax,
+            };
+            let operand = t.narrowed(value, width);
+            let flags = t.memory.guest.with_aligned();
+            let old = t.b.ins().atomic_rmw(memory_type(width), flags, code, host, operand);
+            Some(t.extended(old, width, Extend::Signed))
+        };
+        let slow = |t: &mut Self| {
+            let what = t.constant(super::runtime::amo_code(op, width) as i64);
+            let old = t.service(Service::Amo, &[t.hart, address, what, value]);
+            t.leave_if_trapped();
+            Some(old)
+        };
+        let old = self.access(address, width, offset::WRITE_TLB, Some(I64), fast, slow);
+        Ok(V::Int(old.unwrap_or(address)))
+    }
+
+    fn compare_and_swap(
+        &mut self,
+        _: &Insn,
+        address: V,
+        width: Width,
+        expected: V,
+        new: V,
+    ) -> Result<V, Infallible> {
+        let [address, expected, new] = [address, expected, new].map(|v| self.int(v));
+        let fast = |t: &mut Self, host: Value| {
+            let (e, n) = (t.narrowed(expected, width), t.narrowed(new, width));
+            let old = t.b.ins().atomic_cas(t.memory.guest.with_aligned(), host, e, n);
+            Some(t.extended(old, width, Extend::Signed))
+        };
+        let slow = |t: &mut Self| {
+            let bytes = t.constant(width.bytes() as i64);
+            let old = t.service(Service::CompareAndSwap, &[t.hart, address, bytes, expected, new]);
+            t.leave_if_trapped();
+            Some(old)
+        };
+        let old = self.access(address, width, offset::WRITE_TLB, Some(I64), fast, slow);
+        Ok(V::Int(old.unwrap_or(address)))
+    }
+
+    fn load_reserved(&mut self, _: &Insn, address: V, width: Width) -> Result<V, Infallible> {
+        let address = self.int(address);
+        self.flush();
+        let bytes = self.constant(width.bytes() as i64);
+        let value = self.service(Service::LoadReserved, &[self.hart, address, bytes]);
+        self.leave_if_trapped();
+        Ok(V::Int(value))
+    }
+
+    fn store_conditional(&mut self, _: &Insn, address: V, width: Width, value: V) -> Result<V, Infallible> {
+        let (address, value) = (self.int(address), self.int(value));
+        self.flush();
+        let bytes = self.constant(width.bytes() as i64);
+        let failed = self.service(Service::StoreConditional, &[self.hart, address, bytes, value]);
+        self.leave_if_trapped();
+        Ok(V::Int(failed))
+    }
+
+    fn fence(&mut self, i: &Insn) {
+        // Bits of the predecessor and successor sets: output and write, input and read.
+        let orders_store_load = i.raw >> 24 & 0b0101 != 0 && i.raw >> 20 & 0b1010 != 0;
+        if orders_store_load || !self.host.total_store_order {
+            self.b.ins().fence();
+        } else {
+            // For the host nothing, for the optimiser a fence.
+            let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
+            self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word);
+        }
+    }
+
+    fn branch(&mut self, _: &Insn, c: V, _: i64) -> Result<(), Infallible> {
+        let c = self.truth(c);
+        self.condition = Some(c);
+        Ok(())
+    }
+
+    fn jump(&mut self, _: &Insn, _: i64) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn jump_indirect(&mut self, _: &Insn, target: V) -> Result<(), Infallible> {
+        let target = self.int(target);
+        self.target = Some(target);
+        Ok(())
+    }
+
+    fn float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
+        self.exact_float(i, op, format, operands)
+    }
+
+    fn call(&mut self, i: &Insn, helper: Helper) -> Result<(), Infallible> {
+        self.flush();
+        let site = Box::new(CallSite { insn: *i, helper });
+        let address = self.constant(&raw const *site as i64);
+        self.sites.push(Site::Call(site));
+        let pc = self.address(self.op.at);
+        let left = self.left_after(self.count);
+        self.b.ins().store(self.memory.hart, left, self.hart, offset::LEFT);
+        let outcome = self.service(Service::Call, &[self.hart, address, pc]);
+        self.values = [None; 64];
+        (self.available, self.behind, self.float_dirty) = (0, 0, false);
+        let (leave, on) = (self.cold(), self.b.create_block());
+        let ends = self.op.opcode.row().flow == isa::Flow::Exit && self.op.at + (i.length() as i64) != self.next_at();
+        if ends {
+            self.b.ins().return_(&[outcome]);
+            self.ended = true;
+            return Ok(());
+        }
+        self.b.ins().brif(outcome, leave, [], on, []);
+        self.b.switch_to_block(leave);
+        self.b.ins().return_(&[outcome]);
+        self.b.switch_to_block(on);
+        Ok(())
+    }
+}

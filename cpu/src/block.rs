@@ -6,6 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use bus::{PAGE_SIZE, PageFlags};
 
 use crate::csr::mstatus;
+use crate::extension::ExtensionSet;
 use crate::interpreter::{Handler, handler, illegal_handler};
 use crate::isa::{self, Flow, Insn, Opcode};
 use crate::mmu::Access;
@@ -35,13 +36,68 @@ pub struct Block {
     pub length: u64,
     /// The version of its page's code that it was made from.
     version: u32,
+    /// Where in RAM it starts.
+    #[cfg(feature = "jit")]
+    pub offset: u64,
+    /// The mode that it was decoded in.
+    #[cfg(feature = "jit")]
+    pub mode: Mode,
+    /// How often it was looked up to be run.
+    #[cfg(feature = "jit")]
+    pub heat: u32,
+    /// The number of regions installed when one was last looked for.
+    #[cfg(feature = "jit")]
+    pub installs: u64,
+    /// Whether there was one.
+    #[cfg(feature = "jit")]
+    pub is_translated: bool,
 }
 
-/// The bits of the hart's mode that decide what an encoding means.
-fn mode_bits(hart: &Hart) -> u64 {
-    let floats_off = mstatus::FS.get(hart.csr.mstatus) == mstatus::FS_OFF;
-    let rounding_reserved = hart.csr.frm > 4;
-    u64::from(floats_off) | u64::from(rounding_reserved) << 1
+/// The bits of a hart's mode that decide what an encoding means, and how it rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mode(u8);
+
+impl Mode {
+    const FLOATS_OFF: u8 = 1;
+    const ROUNDING_RESERVED: u8 = 2;
+    const ROUNDS_OTHERWISE: u8 = 4;
+
+    /// The mode of a hart.
+    pub fn of(hart: &Hart) -> Self {
+        let floats_off = mstatus::FS.get(hart.csr.mstatus) == mstatus::FS_OFF;
+        let rounding = match hart.csr.frm {
+            0 => 0,
+            1..=4 => Self::ROUNDS_OTHERWISE,
+            _ => Self::ROUNDING_RESERVED,
+        };
+        Self(u8::from(floats_off) | rounding)
+    }
+
+    /// Whether `frm` says to nearest, ties to even.
+    #[cfg(feature = "jit")]
+    pub fn rounds_to_nearest(self) -> bool {
+        self.0 & (Self::ROUNDING_RESERVED | Self::ROUNDS_OTHERWISE) == 0
+    }
+}
+
+/// All that decides which code a virtual address means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeContext {
+    generations: (u64, u64),
+    mode: u8,
+    fetch_context: u64,
+}
+
+impl CodeContext {
+    /// A hart's.
+    #[inline]
+    pub fn of(hart: &Hart) -> Self {
+        Self {
+            generations: (hart.tlb.generation(), hart.code_generation),
+            mode: Mode::of(hart).0,
+            fetch_context: hart.fetch_context.number(),
+        }
+    }
 }
 
 /// The key of a block: where it is in RAM (even) and the mode bits.
@@ -113,6 +169,21 @@ pub enum Found {
 }
 
 impl Blocks {
+    /// Counts that a block is about to be run; how often it was.
+    #[cfg(feature = "jit")]
+    #[inline(always)]
+    pub fn heat(&mut self, index: u32) -> u32 {
+        let block = &mut self.blocks[index as usize];
+        block.heat = block.heat.saturating_add(1);
+        block.heat
+    }
+
+    /// A kept block.
+    #[cfg(feature = "jit")]
+    pub fn get_mut(&mut self, index: u32) -> &mut Block {
+        &mut self.blocks[index as usize]
+    }
+
     /// A kept block.
     #[inline(always)]
     pub fn get(&self, index: u32) -> &Block {
@@ -122,12 +193,12 @@ impl Blocks {
     /// Stands for everything that decides which block a virtual address means. Ask again after an instruction that may
     /// change it.
     pub fn context(&mut self, hart: &Hart) -> u64 {
-        let generations = (hart.tlb.generation(), hart.code_generation);
+        let CodeContext { generations, mode, fetch_context } = CodeContext::of(hart);
         if self.seen != generations {
             self.seen = generations;
             self.epoch += 1;
         }
-        self.epoch << 16 | mode_bits(hart) << 10 | hart.fetch_context.number()
+        self.epoch << 16 | u64::from(mode) << 10 | fetch_context
     }
 
     /// The block at the hart's `pc`.
@@ -157,7 +228,7 @@ impl Blocks {
         }
         let entry = &hart.tlb.execute[tlb::slot(pc)];
         let offset = if entry.tag == tlb::tag(pc, 1, hart.fetch_context) {
-            Some(pc.wrapping_add(entry.delta))
+            Some(hart.host_offset(pc.wrapping_add(entry.delta)))
         } else {
             hart.counts.fetch_tlb_misses += 1;
             let physical = hart.translate(pc, 2, Access::Execute)?;
@@ -167,7 +238,9 @@ impl Blocks {
             if cached { hart.ram.offset(physical, 2) } else { None }
         };
         let Some(offset) = offset else { return self.single(hart) };
-        let key = Key(offset << 2 | mode_bits(hart));
+        // Whoever finds the block from now on relies on the translation.
+        hart.tlb.note_execution(pc);
+        let key = Key(offset << 2 | u64::from(Mode::of(hart).0));
         if let Some(&index) = self.by_key.get(&key)
             && self.blocks[index as usize].version == hart.ram.code_version(offset)
         {
@@ -207,17 +280,18 @@ impl Blocks {
     }
 }
 
-/// What an encoding means in the hart's mode; `None` if it is illegal.
-pub(crate) fn decode_in_mode(hart: &Hart, word: u32) -> Option<(Opcode, Insn)> {
-    let (opcode, insn) = isa::decode(word, &hart.configuration().extensions)?;
-    let mode = mode_bits(hart);
-    let illegal = opcode.row().is_float() && (mode & 1 != 0 || mode & 2 != 0 && insn.rm == 7);
+/// What an encoding means in a mode; `None` if it is illegal.
+pub(crate) fn decode_in_mode(extensions: &ExtensionSet, mode: Mode, word: u32) -> Option<(Opcode, Insn)> {
+    let (opcode, insn) = isa::decode(word, extensions)?;
+    let has = |bit| mode.0 & bit != 0;
+    let illegal =
+        opcode.row().is_float() && (has(Mode::FLOATS_OFF) || has(Mode::ROUNDING_RESERVED) && insn.rm == 7);
     (!illegal).then_some((opcode, insn))
 }
 
 /// Decodes one encoding in the hart's mode; an illegal one becomes an operation that says so.
 fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
-    if let Some((opcode, insn)) = decode_in_mode(hart, word) {
+    if let Some((opcode, insn)) = decode_in_mode(&hart.configuration().extensions, Mode::of(hart), word) {
         return (Op { handler: handler(opcode), insn }, opcode.row().flow);
     }
     (Op { handler: illegal_handler, insn: Insn { raw: word, ..Insn::default() } }, Flow::Exit)
@@ -247,6 +321,20 @@ fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
             break;
         }
     }
-    (!ops.is_empty()).then(|| Block { ops: ops.into(), length: at - offset, version })
+    (!ops.is_empty()).then(|| Block {
+        ops: ops.into(),
+        length: at - offset,
+        version,
+        #[cfg(feature = "jit")]
+        offset,
+        #[cfg(feature = "jit")]
+        mode: Mode::of(hart),
+        #[cfg(feature = "jit")]
+        heat: 0,
+        #[cfg(feature = "jit")]
+        installs: 0,
+        #[cfg(feature = "jit")]
+        is_translated: false,
+    })
 }
 

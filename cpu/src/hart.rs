@@ -82,6 +82,8 @@ pub struct Hart {
     pub(crate) code_generation: u64,
     pub(crate) ram: Ram,
     pub(crate) configuration: Configuration,
+    #[cfg(feature = "jit")]
+    pub(crate) jit: crate::jit::State,
     bus: Arc<AddressSpace>,
     shared: Arc<HartShared>,
     clock: Clock,
@@ -129,6 +131,8 @@ impl Hart {
             code_generation: 0,
             ram: bus.ram().clone(),
             configuration,
+            #[cfg(feature = "jit")]
+            jit: crate::jit::State::default(),
             bus,
             shared,
             clock,
@@ -308,6 +312,15 @@ impl Hart {
         self.dirty_floats();
     }
 
+    /// Adds flags that the host's floating-point unit has raised for the guest.
+    #[cfg(feature = "jit")]
+    pub(crate) fn accrue_float_flags(&mut self, flags: u64) {
+        if flags != 0 {
+            self.csr.fflags |= flags;
+            self.dirty_floats();
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn dirty_floats(&mut self) {
         self.csr.mstatus |= mstatus::FS.mask();
@@ -327,7 +340,7 @@ impl Hart {
     /// Stops this hart's fast path from writing to the page of RAM at `offset` unheard.
     pub(crate) fn listen_to_writes(&mut self, offset: u64, flag: PageFlags) {
         if self.ram.set_flag(offset & !(PAGE_SIZE - 1), flag) {
-            self.tlb.forget_writes_to(offset);
+            self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset);
         }
     }
 

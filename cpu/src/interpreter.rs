@@ -69,7 +69,7 @@ pub(crate) fn handler(opcode: Opcode) -> Handler {
 /// The interpreter of one hart: its decoded code.
 #[derive(Default)]
 pub struct Interpreter {
-    blocks: Blocks,
+    pub(crate) blocks: Blocks,
 }
 
 impl Interpreter {
@@ -96,7 +96,7 @@ impl Interpreter {
                     let block = self.blocks.get(*index);
                     run_ops(hart, &block.ops, block.length, left)
                 }
-                Ok(Found::Single(op)) => run_ops(hart, std::slice::from_ref(op), op.insn.length(), left),
+                Ok(Found::Single(op)) => run_single(hart, op, left),
                 Err(_) => {
                     hart.next_pc = hart.pc;
                     Outcome::Trap
@@ -122,9 +122,14 @@ impl Interpreter {
     }
 }
 
+/// Runs one operation that is not part of a block.
+pub(crate) fn run_single(hart: &mut Hart, op: &Op, most: u64) -> Outcome {
+    run_ops(hart, std::slice::from_ref(op), op.insn.length(), most)
+}
+
 /// Runs the operations of a block, at most `most` of them.
 #[inline(always)]
-fn run_ops(hart: &mut Hart, ops: &[Op], length: u64, most: u64) -> Outcome {
+pub(crate) fn run_ops(hart: &mut Hart, ops: &[Op], length: u64, most: u64) -> Outcome {
     let mut ops = ops;
     let mut length = length;
     if (ops.len() as u64) > most {

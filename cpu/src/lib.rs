@@ -12,6 +12,8 @@ mod engine;
 mod hart;
 mod helpers;
 mod interpreter;
+#[cfg(feature = "jit")]
+mod jit;
 mod memory;
 mod mmu;
 mod operations;
@@ -20,9 +22,11 @@ mod shared;
 mod tlb;
 mod trap;
 
-pub use engine::{Engine, EngineKind};
+pub use engine::{Engine, EngineError, EngineKind, Engines};
 pub use hart::{CACHE_BLOCK_SIZE, Configuration, Hart, HartState, Stop};
 pub use interpreter::Interpreter;
+#[cfg(feature = "jit")]
+pub use jit::{CompilerStatistics, Jit, JitError, JitOptions, JitShared, JitStatistics};
 pub use mmu::{Access, Fault};
 pub use shared::{HartShared, Request, event};
 pub use trap::{CAUSE_INTERRUPT, Exception, Privilege, interrupt};

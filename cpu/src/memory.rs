@@ -65,6 +65,7 @@ pub(crate) fn amo_result(op: AmoOp, width: Width, old: u64, value: u64) -> u64 {
     }
 }
 
+/// The host's address that a table has for `address`.
 #[inline(always)]
 fn probe(table: &[Entry; tlb::ENTRIES], address: u64, tag: u64) -> Option<u64> {
     let entry = &table[tlb::slot(address)];
@@ -72,11 +73,25 @@ fn probe(table: &[Entry; tlb::ENTRIES], address: u64, tag: u64) -> Option<u64> {
 }
 
 impl Hart {
+    /// The offset in RAM of an address of the host in it.
+    #[inline(always)]
+    pub(crate) fn host_offset(&self, host: u64) -> u64 {
+        host.wrapping_sub(self.ram.host_base() as u64)
+    }
+
+    /// The offset in RAM of the page of code at a virtual address, if its translation is cached.
+    pub(crate) fn executed_page(&self, address: u64) -> Option<u64> {
+        let address = address & !(PAGE_SIZE - 1);
+        let host = probe(&self.tlb.execute, address, tlb::tag(address, 1, self.fetch_context))?;
+        Some(self.host_offset(host))
+    }
+
     /// Loads, zero-extended.
     #[inline(always)]
     pub(crate) fn load_virtual(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
         let tag = tlb::tag(address, width.bytes(), self.data_context);
-        if let Some(offset) = probe(&self.tlb.read, address, tag) {
+        if let Some(host) = probe(&self.tlb.read, address, tag) {
+            let offset = self.host_offset(host);
             let value = match width {
                 Width::Byte => self.ram.load_u8(offset).map(u64::from),
                 Width::Half => self.ram.load_u16(offset).map(u64::from),
@@ -94,7 +109,8 @@ impl Hart {
     #[inline(always)]
     pub(crate) fn store_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<(), Trapped> {
         let tag = tlb::tag(address, width.bytes(), self.data_context);
-        if let Some(offset) = probe(&self.tlb.write, address, tag) {
+        if let Some(host) = probe(&self.tlb.write, address, tag) {
+            let offset = self.host_offset(host);
             let stored = match width {
                 Width::Byte => self.ram.store_u8(offset, value as u8),
                 Width::Half => self.ram.store_u16(offset, value as u16),
@@ -116,8 +132,8 @@ impl Hart {
     /// The guest-physical address of the bytes of a data access within one page, from the TLB if it has them.
     fn data_address(&mut self, address: u64, length: u64, access: Access) -> Result<u64, Trapped> {
         let table = if access == Access::Read { &self.tlb.read } else { &self.tlb.write };
-        if let Some(offset) = probe(table, address, tlb::tag(address, 1, self.data_context)) {
-            return Ok(self.ram.base() + offset);
+        if let Some(host) = probe(table, address, tlb::tag(address, 1, self.data_context)) {
+            return Ok(self.ram.base() + self.host_offset(host));
         }
         match access {
             Access::Write => self.counts.store_tlb_misses += 1,

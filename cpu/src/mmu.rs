@@ -264,7 +264,8 @@ impl Hart {
         let context = if access == Access::Execute { self.fetch_context } else { self.data_context };
         // An identity mapping is no superpage that `sfence.vma` could be about.
         let superpage = found.superpage && self.translates(privilege);
-        self.tlb.fill(access, context, address, offset, superpage);
+        let host = self.ram.host_base() as u64 + offset;
+        self.tlb.fill(access, context, address, host, superpage);
         if found.user && privilege == Privilege::Supervisor {
             self.tlb.note_user_page(access, address);
         }

@@ -85,11 +85,22 @@ impl Pmp {
         }
     }
 
+    /// The entries that are not off, in order.
+    fn active(&self) -> impl Iterator<Item = usize> {
+        const MODES: u128 = u128::from_le_bytes([3 << MODE_SHIFT; ENTRIES]);
+        let mut modes = u128::from_le_bytes(self.configuration) & MODES;
+        std::iter::from_fn(move || {
+            let index = modes.trailing_zeros() / 8;
+            modes &= (!0u128).checked_shl(8 * (index + 1)).unwrap_or(0);
+            (index < ENTRIES as u32).then_some(index as usize)
+        })
+    }
+
     /// Whether `privilege` may make the access to all of `length` bytes at guest-physical `address`: the first entry
     /// that matches any byte decides, and must match all of them.
     pub fn allows(&self, address: u64, length: u64, access: Access, privilege: Privilege) -> bool {
         let last = address.saturating_add(length - 1);
-        for index in 0..ENTRIES {
+        for index in self.active() {
             let Some((start, end)) = self.range(index) else { continue };
             if last < start || end < address {
                 continue;
@@ -109,7 +120,7 @@ impl Pmp {
     /// Whether one entry, or none, decides for all bytes of `start..start + length`.
     pub fn is_uniform(&self, start: u64, length: u64) -> bool {
         let last = start.saturating_add(length - 1);
-        for index in 0..ENTRIES {
+        for index in self.active() {
             if let Some((first, end)) = self.range(index)
                 && first <= last
                 && start <= end
@@ -173,6 +184,20 @@ mod tests {
         pmp.set_configuration(0, 0x8b << 8);
         pmp.set_address(0, 0);
         assert_eq!(pmp.address(0), 0x1000 >> 2, "bounds a locked range");
+    }
+
+    #[test]
+    fn the_first_entry_that_is_on_decides() {
+        let mut pmp = Pmp::default();
+        for entry in [2, 9, 15] {
+            pmp.set_address(entry, 0x8000_0000 >> 2 | 0x1ff);
+        }
+        pmp.set_configuration(0, 0x18 << 16); // entry 2: NAPOT, nothing
+        pmp.set_configuration(2, 0x1f << 8 | 0x1f << 56); // entries 9 and 15: NAPOT, RWX
+        assert_eq!(pmp.active().collect::<Vec<_>>(), [2, 9, 15]);
+        assert!(!pmp.allows(0x8000_0000, 4, Access::Read, Supervisor));
+        pmp.set_configuration(0, 0);
+        assert!(pmp.allows(0x8000_0000, 4, Access::Read, Supervisor));
     }
 
     #[test]

@@ -78,6 +78,12 @@ impl HartShared {
         self.id
     }
 
+    /// The event word itself, for translated code to poll.
+    #[cfg(feature = "jit")]
+    pub(crate) fn event_word(&self) -> *const AtomicU32 {
+        &raw const self.event
+    }
+
     /// The event word, polled at block boundaries.
     #[inline(always)]
     pub fn events(&self) -> u32 {
@@ -159,7 +165,7 @@ impl HartShared {
 
 /// Stores become visible to instruction fetches in finite time, without a fence (Ziccid), whoever made them.
 impl CodeListener for HartShared {
-    fn code_changed(&self) {
+    fn code_changed(&self, _: u64) {
         self.raise(event::CODE);
     }
 }

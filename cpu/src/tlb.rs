@@ -31,7 +31,7 @@ const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
 const USER_SLOTS: usize = 256;
 
 /// One translation. `tag` equals the page's address with the context; `delta` leads from the virtual address to the
-/// offset in RAM.
+/// host's address, which is what translated code wants.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub struct Entry {
@@ -62,12 +62,12 @@ type Numbers = [u16; 8];
 
 /// The TLB of one hart.
 pub struct Tlb {
-    /// For loads.
-    pub read: Box<[Entry; ENTRIES]>,
+    /// For loads. The tables lie in the hart itself: translated code reaches them at constant distances.
+    pub read: [Entry; ENTRIES],
     /// For stores and atomics.
-    pub write: Box<[Entry; ENTRIES]>,
+    pub write: [Entry; ENTRIES],
     /// For instruction fetches.
-    pub execute: Box<[Entry; ENTRIES]>,
+    pub execute: [Entry; ENTRIES],
     numbers: HashMap<u64, Numbers>,
     next_number: u16,
     /// The `satp` whose numbers are at hand, and they.
@@ -78,21 +78,23 @@ pub struct Tlb {
     superpages: [u64; 16],
     /// Slots of user pages that S-mode reached under SUM.
     user_slots: Vec<(Access, u16)>,
+    /// Hashed pages that somebody has cached the way from virtual addresses to code of, in this generation.
+    executed: [u64; 64],
 }
 
 impl Default for Tlb {
     fn default() -> Self {
-        let table = || Box::new([Entry::default(); ENTRIES]);
         Self {
-            read: table(),
-            write: table(),
-            execute: table(),
+            read: [Entry::default(); ENTRIES],
+            write: [Entry::default(); ENTRIES],
+            execute: [Entry::default(); ENTRIES],
             numbers: HashMap::new(),
             next_number: 1,
             current: (0, [0; 8]),
             generation: 0,
             superpages: [0; 16],
             user_slots: Vec::new(),
+            executed: [0; 64],
         }
     }
 }
@@ -110,9 +112,26 @@ pub fn tag(address: u64, width: u64, context: Context) -> u64 {
 }
 
 impl Tlb {
-    /// Changes whenever cached translations may have become invalid in all contexts.
+    /// Changes whenever cached translations may have become invalid, but for single pages that
+    /// [`Tlb::note_execution`] was not told of.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    fn new_generation(&mut self) {
+        self.generation += 1;
+        self.executed = [0; 64];
+    }
+
+    fn executed_bit(address: u64) -> (usize, u64) {
+        let hash = (address / PAGE_SIZE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+        ((hash / 64) as usize, 1 << (hash % 64))
+    }
+
+    /// Notes that somebody caches where the code at `address` is, until the generation changes.
+    pub fn note_execution(&mut self, address: u64) {
+        let (word, bit) = Self::executed_bit(address);
+        self.executed[word] |= bit;
     }
 
     /// The context of an address space in a privilege. `satp` is zero where nothing is translated.
@@ -148,7 +167,7 @@ impl Tlb {
     pub fn flush(&mut self) {
         self.numbers.clear();
         self.current.1 = [0; 8];
-        self.generation += 1;
+        self.new_generation();
         self.superpages = [0; 16];
         self.user_slots.clear();
     }
@@ -160,7 +179,7 @@ impl Tlb {
         if of(self.current.0) == asid {
             self.current.1 = [0; 8];
         }
-        self.generation += 1;
+        self.new_generation();
     }
 
     /// Forgets the translations of the page at `address`. True if that took a full flush.
@@ -169,6 +188,10 @@ impl Tlb {
         if self.superpages[word] & bit != 0 {
             self.flush();
             return true;
+        }
+        let (word, bit) = Self::executed_bit(address);
+        if self.executed[word] & bit != 0 {
+            self.new_generation();
         }
         let slot = slot(address);
         for table in [&mut self.read, &mut self.write, &mut self.execute] {
@@ -182,15 +205,15 @@ impl Tlb {
         ((hash / 64) as usize, 1 << (hash % 64))
     }
 
-    /// Adds a translation of the page of `address` to the page of RAM at `offset`.
-    pub fn fill(&mut self, access: Access, context: Context, address: u64, offset: u64, superpage: bool) {
+    /// Adds a translation of the page of `address` to the page at the host's address `host`.
+    pub fn fill(&mut self, access: Access, context: Context, address: u64, host: u64, superpage: bool) {
         let page = address & PAGE_MASK;
         if superpage {
             let (word, bit) = Self::superpage_bit(address);
             self.superpages[word] |= bit;
         }
         self.table(access)[slot(address)] =
-            Entry { tag: page | context.0, delta: (offset & PAGE_MASK).wrapping_sub(page) };
+            Entry { tag: page | context.0, delta: (host & PAGE_MASK).wrapping_sub(page) };
     }
 
     /// Notes that the entry just filled for `address` is a user page that S-mode reached under SUM.
@@ -218,10 +241,11 @@ impl Tlb {
         }
     }
 
-    /// Forgets every write entry that leads to the page of RAM at `offset`: somebody wants to hear of writes to it.
-    pub fn forget_writes_to(&mut self, offset: u64) {
+    /// Forgets every write entry that leads to the page at the host's address `host`: somebody wants to hear of writes
+    /// to it.
+    pub fn forget_writes_to(&mut self, host: u64) {
         for entry in self.write.iter_mut() {
-            if (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == offset & PAGE_MASK {
+            if (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == host & PAGE_MASK {
                 *entry = Entry::default();
             }
         }

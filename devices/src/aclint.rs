@@ -455,7 +455,12 @@ mod tests {
         assert!(harts.level(0) && harts.level(1));
         clint.restore(&coming).unwrap();
         assert!(!harts.level(1));
-        clock.advance(10);
+        let (fresh, clock, harts) = self::clint(1);
+        clock.advance(50);
+        fresh.restore(&coming).unwrap();
+        clock.advance(9);
+        assert!(!harts.level(1));
+        clock.advance(1);
         assert!(harts.level(1), "the alarm is set by restoring");
         let (other, _, _) = self::clint(2);
         assert!(matches!(other.restore(&coming), Err(StateError::Mismatch { .. })));

@@ -170,9 +170,17 @@ impl State {
             transmit,
             ier,
             fcr,
+            lcr: _,
             mcr,
             line_errors,
-            ..
+            msr: _,
+            scr: _,
+            divisor: _,
+            thr_empty_pending: _,
+            timeout_pending: _,
+            timeout_at: _,
+            listening: _,
+            read_lsr: _,
         } = self;
         receive.len() <= FIFO_DEPTH
             && transmit.len() <= FIFO_DEPTH

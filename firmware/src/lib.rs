@@ -1,5 +1,6 @@
 //! What a guest finds before its operating system: a kernel placed in RAM, a device tree that describes the board, a
-//! reset vector for machine-mode firmware, and a built-in SBI for when there is none.
+//! reset vector for machine-mode firmware, a built-in SBI for when there is none, and a monitor for when there is no
+//! system at all.
 //!
 //! Everything read here comes from outside (image files, a user's device tree, a guest's calls): sizes are bounded
 //! before they are believed, and nothing is written outside of RAM.

@@ -70,12 +70,12 @@ const CASES: &[Case] = &[
     ("sraiw a0, a1, 7", |a, _| extended(a as i32 >> 7)),
     ("mul a0, a1, a2", u64::wrapping_mul),
     ("mulh a0, a1, a2", |a, b| {
-        (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64
+        ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
     }),
     ("mulhsu a0, a1, a2", |a, b| {
         (i128::from(a as i64).wrapping_mul(i128::from(b)) >> 64) as u64
     }),
-    ("mulhu a0, a1, a2", |a, b| (u128::from(a) * u128::from(b) >> 64) as u64),
+    ("mulhu a0, a1, a2", |a, b| ((u128::from(a) * u128::from(b)) >> 64) as u64),
     ("div a0, a1, a2", |a, b| {
         if b == 0 {
             u64::MAX

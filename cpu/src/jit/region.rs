@@ -105,6 +105,8 @@ pub(super) struct Region {
     pub length: usize,
     /// Whether anything computes in floating point.
     pub floats: bool,
+    /// Registers that any instruction names.
+    pub touched: Registers,
     by_start: BTreeMap<i64, usize>,
 }
 
@@ -204,6 +206,7 @@ impl Region {
             pages: reader.pages,
             length: ops.len(),
             floats: ops.values().any(|op| op.effects.floats),
+            touched: ops.values().fold(0, |set, op| set | op.effects.reads | op.effects.writes),
             by_start: BTreeMap::new(),
         };
         let starts = leaders.iter().copied().filter(|start| ops.contains_key(start));

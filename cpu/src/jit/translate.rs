@@ -147,6 +147,8 @@ pub(super) struct Translator<'a, 'b> {
     op: Op,
     condition: Option<Value>,
     target: Option<Value>,
+    /// Whether the current instruction runs a helper that says where to go on.
+    exits: bool,
     ended: bool,
 }
 
@@ -220,6 +222,7 @@ pub(super) fn translate(
         op: region.blocks[0].ops[0],
         condition: None,
         target: None,
+        exits: false,
         ended: false,
         b: &mut builder,
     };
@@ -458,16 +461,24 @@ impl Translator<'_, '_> {
         let left = self.b.use_var(self.left);
         let exhausted = self.b.ins().icmp_imm(IntCC::SignedLessThan, left, 0);
         self.b.ins().brif(exhausted, serve, [], look, []);
+        self.b.seal_block(look);
         self.b.switch_to_block(look);
         let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
         let events = self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word);
-        self.b.ins().brif(events, serve, [], go, []);
+        self.branch_to(events, serve, go);
         self.b.switch_to_block(serve);
-        let dirty = self.dirty;
+        let (dirty, values) = (self.dirty, self.values);
         self.flush();
-        self.dirty = dirty;
+        (self.dirty, self.values) = (dirty, values);
         self.leave(self.region.blocks[block].start, 0, result::CONTINUE);
         self.b.switch_to_block(go);
+    }
+
+    /// Branches to two labels that nothing else leads to from now on.
+    fn branch_to(&mut self, condition: Value, then: Label, otherwise: Label) {
+        self.b.ins().brif(condition, then, [], otherwise, []);
+        self.b.seal_block(then);
+        self.b.seal_block(otherwise);
     }
 
     fn cold(&mut self) -> Label {
@@ -525,8 +536,9 @@ impl Translator<'_, '_> {
             self.poll(index);
         }
         (self.condition, self.target, self.ended) = (None, None, false);
-        for op in &block.ops {
+        for (place, op) in block.ops.iter().enumerate() {
             self.op = *op;
+            self.exits = block.end == End::Exit && place + 1 == block.ops.len();
             let Ok(()) = isa::execute_row(op.opcode, self, &op.insn);
             self.count += 1;
             if self.ended {
@@ -609,13 +621,14 @@ impl Translator<'_, '_> {
             if !detours[way] {
                 continue;
             }
+            self.b.seal_block(labels[way]);
             self.b.switch_to_block(labels[way]);
-            let (dirty, unused) = (self.dirty, self.unused);
+            let (dirty, unused, values) = (self.dirty, self.unused, self.values);
             match blocks[way] {
                 Some(block) => self.jump_within(block),
                 None => self.leave_by_link(targets[way]),
             }
-            (self.dirty, self.unused) = (dirty, unused);
+            (self.dirty, self.unused, self.values) = (dirty, unused, values);
         }
     }
 
@@ -646,7 +659,7 @@ impl Translator<'_, '_> {
     fn leave_if_trapped(&mut self) {
         let trapped = self.b.ins().load(I64, self.memory.hart, self.hart, offset::TRAPPED);
         let (trap, on) = (self.cold(), self.cold());
-        self.b.ins().brif(trapped, trap, [], on, []);
+        self.branch_to(trapped, trap, on);
         self.b.switch_to_block(trap);
         self.leave(self.op.at, self.count, result::TRAP);
         self.b.switch_to_block(on);
@@ -689,7 +702,7 @@ impl Translator<'_, '_> {
         if let Some(result) = result {
             self.b.append_block_param(join, result);
         }
-        self.b.ins().brif(hit, hot, [], cold, []);
+        self.branch_to(hit, hot, cold);
         self.b.switch_to_block(hot);
         let host = self.host_address(entry, address, table);
         let value = fast(self, host);
@@ -697,6 +710,7 @@ impl Translator<'_, '_> {
         self.b.switch_to_block(cold);
         let value = slow(self);
         self.jump_with(join, value);
+        self.b.seal_block(join);
         self.b.switch_to_block(join);
         result.map(|_| self.b.block_params(join)[0])
     }
@@ -1200,14 +1214,13 @@ impl Ops for Translator<'_, '_> {
         let outcome = self.service(Service::Call, &[self.hart, address, pc]);
         self.values = [None; 64];
         (self.available, self.behind, self.float_dirty) = (0, 0, false);
-        let (leave, on) = (self.cold(), self.b.create_block());
-        let ends = self.op.opcode.row().flow == isa::Flow::Exit && self.op.at + (i.length() as i64) != self.next_at();
-        if ends {
+        if self.exits {
             self.b.ins().return_(&[outcome]);
             self.ended = true;
             return Ok(());
         }
-        self.b.ins().brif(outcome, leave, [], on, []);
+        let (leave, on) = (self.cold(), self.b.create_block());
+        self.branch_to(outcome, leave, on);
         self.b.switch_to_block(leave);
         self.b.ins().return_(&[outcome]);
         self.b.switch_to_block(on);

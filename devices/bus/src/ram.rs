@@ -73,8 +73,8 @@ struct Inner {
 
 /// Who decodes or translates guest code, and must look again when it was written.
 pub trait CodeListener: Send + Sync {
-    /// Some page has a new [`Ram::code_version`]. Called on the thread that wrote.
-    fn code_changed(&self);
+    /// The page at an offset in RAM has a new [`Ram::code_version`]. Called on the thread that wrote.
+    fn code_changed(&self, page: u64);
 }
 
 /// Guest RAM: one contiguous range of guest-physical addresses. Cloning makes another handle on the same memory.
@@ -171,7 +171,7 @@ impl Ram {
     /// Host-virtual address of the first byte, for translated code that has proved its bounds by the TLB.
     #[inline]
     pub fn host_base(&self) -> *mut u8 {
-        self.inner.map.as_mut_ptr()
+        self.host
     }
 
     cell!(atomic_u8, AtomicU8, u8);
@@ -308,20 +308,16 @@ impl Ram {
     /// writes are fast again.
     pub fn note_write(&self, offset: u64, length: u64) {
         let Some(last) = offset.checked_add(length.saturating_sub(1)) else { return };
-        let mut code_changed = false;
         for page in offset / PAGE_SIZE..=last / PAGE_SIZE {
             if self.flags(page * PAGE_SIZE).contains(PageFlags::CODE) {
                 self.clear_flag(page * PAGE_SIZE, PageFlags::CODE);
                 if let Some(version) = self.inner.versions.get(page as usize) {
                     version.fetch_add(1, Ordering::AcqRel);
                 }
-                code_changed = true;
-            }
-        }
-        if code_changed {
-            for listener in self.inner.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
-                if let Some(listener) = listener.upgrade() {
-                    listener.code_changed();
+                for listener in self.inner.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+                    if let Some(listener) = listener.upgrade() {
+                        listener.code_changed(page * PAGE_SIZE);
+                    }
                 }
             }
         }

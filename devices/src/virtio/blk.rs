@@ -622,6 +622,29 @@ mod tests {
     }
 
     #[test]
+    fn ranges_larger_than_the_limit_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let sectors = u64::from(MAX_DISCARD_SECTORS) + 8;
+        file.as_file().set_len(sectors * spec::SECTOR_SIZE).unwrap();
+        let disk = Arc::new(crate::backend::disk::RawDisk::open(file.path(), false).unwrap());
+        let mut driver = Driver::new(Box::new(Worker::new(Blk::new(disk, "").unwrap()).unwrap()));
+        driver.initialise(ALL, 16);
+        for (kind, sectors, status) in [
+            (spec::T_DISCARD, MAX_DISCARD_SECTORS, spec::S_OK),
+            (spec::T_DISCARD, MAX_DISCARD_SECTORS + 1, spec::S_IOERR),
+            (spec::T_WRITE_ZEROES, 8, spec::S_OK),
+            (spec::T_WRITE_ZEROES, MAX_WRITE_ZEROES_SECTORS + 1, spec::S_IOERR),
+        ] {
+            driver.ram.write(PAYLOAD, &range(1, sectors, 0)).unwrap();
+            assert_eq!(
+                request(&mut driver, kind, 0, &[readable(PAYLOAD, 16)]).0,
+                status,
+                "{kind} of {sectors}"
+            );
+        }
+    }
+
+    #[test]
     fn a_read_only_disk() {
         let disk = TestDisk::new(64, true);
         let mut driver = machine(&disk, ALL, 16);
@@ -873,11 +896,15 @@ mod tests {
         driver.write(reg::QUEUE_SEL, 0);
         driver.write(reg::QUEUE_READY, 0);
         assert_eq!(driver.read(reg::QUEUE_READY), 0);
-        drop(gate);
-        settle(&driver);
-        assert_eq!((driver.used_idx(0), driver.bytes(STATUS, 1)[0]), (1, 0xee));
         driver.rings.clear();
         driver.add_queue(16);
+        drop(gate);
+        settle(&driver);
+        assert_eq!(
+            (driver.used_idx(0), driver.bytes(STATUS, 1)[0]),
+            (0, 0xee),
+            "not the queue it came from"
+        );
         assert_eq!(
             request(&mut driver, spec::T_IN, 2, &[writable(PAYLOAD, 512)]),
             (spec::S_OK, 513)

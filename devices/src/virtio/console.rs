@@ -304,6 +304,8 @@ mod tests {
         driver.notify(RX);
         driver.mmio.pause();
         driver.mmio.resume();
+        // Until the worker has nothing on its list.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         assert_eq!(
             driver.take_used(RX),
             None,

@@ -94,6 +94,7 @@ pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, I
         }
         segments.push(Segment {
             address,
+            virtual_address: segment.p_vaddr,
             file: segment.p_offset as usize..end as usize,
             size: segment.p_memsz,
         });
@@ -105,7 +106,7 @@ pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, I
     }
     // Where no segment has the virtual address it may still be a physical one; the program's own check decides.
     let entry = entry.unwrap_or_else(|| header.e_entry.wrapping_add(displacement));
-    Program::new(file, Format::Elf, bytes, segments, entry, displacement, room)
+    Program::new(file, Format::Elf, bytes, segments, entry, room)
 }
 
 /// The header of an executable that this machine can run.

@@ -61,10 +61,11 @@ pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, I
     };
     let segment = Segment {
         address,
+        virtual_address: address,
         file: 0..bytes.len(),
         size,
     };
-    Program::new(file, Format::LinuxImage, bytes, vec![segment], address, 0, room)
+    Program::new(file, Format::LinuxImage, bytes, vec![segment], address, room)
 }
 
 /// Whether `bytes` start with the header of an EFI zboot file.

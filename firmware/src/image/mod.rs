@@ -167,6 +167,8 @@ impl Room {
 struct Segment {
     /// Guest-physical address.
     address: u64,
+    /// The virtual address that its symbols refer to; the same unless the file says otherwise.
+    virtual_address: u64,
     /// The bytes of the file to be copied there.
     file: Range<usize>,
     /// Size in memory; what the file does not fill is zero.
@@ -193,8 +195,6 @@ pub struct Program {
     /// Sorted by address, disjoint, inside RAM.
     segments: Vec<Segment>,
     entry: u64,
-    /// What was added to the addresses in the file.
-    displacement: u64,
 }
 
 impl Program {
@@ -224,7 +224,15 @@ impl Program {
         if self.format != Format::Elf {
             return None;
         }
-        elf::symbol(&self.data, name).map(|value| value.wrapping_add(self.displacement))
+        let value = elf::symbol(&self.data, name)?;
+        // A symbol may mark the end of a segment.
+        let holds = |segment: &&Segment| value.wrapping_sub(segment.virtual_address) <= segment.size;
+        let segment = self.segments.iter().find(holds);
+        Some(segment.map_or(value, |segment| {
+            segment
+                .address
+                .wrapping_add(value.wrapping_sub(segment.virtual_address))
+        }))
     }
 
     /// Writes the program into `ram`, which is the RAM of the [`Room`] it was made for: the bytes of the file, and
@@ -246,10 +254,11 @@ impl Program {
     pub(crate) fn flat(file: &str, bytes: Vec<u8>, size: u64, room: &Room) -> Result<Self, ImageError> {
         let segment = Segment {
             address: room.lowest,
+            virtual_address: room.lowest,
             file: 0..bytes.len(),
             size,
         };
-        Self::new(file, Format::Flat, bytes, vec![segment], room.lowest, 0, room)
+        Self::new(file, Format::Flat, bytes, vec![segment], room.lowest, room)
     }
 
     /// Checks the invariant of the type.
@@ -259,7 +268,6 @@ impl Program {
         data: Vec<u8>,
         mut segments: Vec<Segment>,
         entry: u64,
-        displacement: u64,
         room: &Room,
     ) -> Result<Self, ImageError> {
         segments.sort_by_key(|segment| segment.address);
@@ -302,7 +310,6 @@ impl Program {
             data,
             segments,
             entry,
-            displacement,
         })
     }
 }

@@ -101,10 +101,17 @@ fn symbols_are_found_by_their_whole_name() {
 }
 
 #[test]
-fn the_entry_point_is_virtual() {
+fn the_entry_point_and_symbols_are_virtual() {
     let mut segment = TestSegment::new(BASE, &[1, 2, 3, 4]);
     segment.virtual_address = 0x1_0000;
-    assert_eq!(kernel(&elf(0x1_0002, &[segment], &[])).unwrap().entry(), BASE + 2);
+    let program = kernel(&elf(0x1_0002, &[segment], &[("tohost", 0x1_0004), ("elsewhere", 5)])).unwrap();
+    assert_eq!(program.entry(), BASE + 2);
+    assert_eq!(
+        program.symbol("tohost"),
+        Some(BASE + 4),
+        "symbols are virtual, too; this one is at the end"
+    );
+    assert_eq!(program.symbol("elsewhere"), Some(5));
 }
 
 #[test]

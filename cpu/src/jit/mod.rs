@@ -1,0 +1,352 @@
+//! The JIT: hot code, translated by Cranelift, in place of the interpreter.
+//!
+//! The interpreter runs what is cold and counts how often it enters each block. A block that is hot is the entry of a
+//! region ([`region`]), which a background thread grows, translates ([`translate`]) and installs ([`shared`]); from
+//! then on the engine enters it instead. Regions reach each other by links and by the hart's jump cache, and come back
+//! here only for what they do not know: traps, helpers that change the hart's mode, events, code not yet translated.
+//!
+//! Code is kept by physical address and mode, so that it survives changes of the address space; jump caches are by
+//! virtual address in a context, as those of decoded blocks are.
+
+mod arena;
+mod effects;
+mod host;
+mod perf;
+mod region;
+mod runtime;
+mod shared;
+mod state;
+mod translate;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bus::PAGE_SIZE;
+
+pub use shared::{CompilerStatistics, JitError, JitOptions, JitShared};
+pub(crate) use state::State;
+
+use crate::block::Found;
+use crate::interpreter::{Outcome, run_ops, run_single};
+use crate::mmu::Access;
+use crate::{Hart, Interpreter, Stop};
+use region::{NEIGHBOURS, Request};
+use shared::{Installed, Presence};
+use state::{JUMPS, Jump, RESERVE, jump_slot};
+use translate::result;
+
+/// What one hart's engine did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JitStatistics {
+    /// Instructions retired in translated code.
+    pub translated: u64,
+    /// Instructions retired in the interpreter.
+    pub interpreted: u64,
+    /// Instructions or operations that translated code gave to a helper.
+    pub helped: u64,
+    /// Memory accesses of translated code that its TLB check did not cover.
+    pub slow_accesses: u64,
+    /// Times that translated code was entered from the engine.
+    pub entries: u64,
+    /// Returns from translated code because of a trap.
+    pub exits_trap: u64,
+    /// Returns after a helper that changed the mode or the flow.
+    pub exits_helper: u64,
+    /// Returns by a link that led nowhere yet.
+    pub exits_link: u64,
+    /// Returns for an event, the end of the budget, or a miss of the jump cache.
+    pub exits_other: u64,
+}
+
+/// The JIT engine of one hart.
+pub struct Jit {
+    shared: Arc<JitShared>,
+    interpreter: Interpreter,
+    jumps: Box<[Jump]>,
+    presence: Option<Arc<Presence>>,
+    /// [`JitShared::generation`] that `jumps` is good for.
+    generation: u64,
+    statistics: JitStatistics,
+}
+
+/// The entry code: `fn(hart, pc, left, code) -> result`.
+type Entry = extern "C" fn(*mut Hart, u64, i64, u64) -> i64;
+
+impl Jit {
+    /// The engine of a hart of the machine that `shared` belongs to.
+    pub fn new(shared: Arc<JitShared>) -> Self {
+        Self {
+            shared,
+            interpreter: Interpreter::default(),
+            jumps: vec![Jump::NONE; JUMPS].into(),
+            presence: None,
+            generation: 0,
+            statistics: JitStatistics::default(),
+        }
+    }
+
+    /// What this engine did.
+    pub fn statistics(&self) -> JitStatistics {
+        self.statistics
+    }
+
+    /// What the compiler of the machine did.
+    pub fn compiler_statistics(&self) -> CompilerStatistics {
+        self.shared.statistics()
+    }
+
+    /// Runs `hart` until something stops it, at most `budget` instructions (traps count as none).
+    pub fn run(&mut self, hart: &mut Hart, budget: u64) -> Stop {
+        let presence = self.presence.get_or_insert_with(|| self.shared.join(hart.shared())).clone();
+        hart.jit.event = hart.shared().event_word() as u64;
+        hart.jit.jumps = self.jumps.as_ptr() as u64;
+        hart.jit.services = runtime::services();
+        let limit = hart.counts.retired.saturating_add(budget);
+        // An endless loop of traps retires nothing and must end too.
+        let mut traps_left = budget;
+        let mut context = self.context(hart);
+        // The link that led here, if it leads nowhere yet.
+        let mut link = None;
+        loop {
+            if hart.shared().events() != 0 {
+                if let Some(stop) = hart.serve_events() {
+                    return stop;
+                }
+                context = self.context(hart);
+                link = None;
+            }
+            let left = limit.saturating_sub(hart.counts.retired);
+            if left == 0 {
+                return Stop::Budget;
+            }
+            let outcome = match self.code(hart, context, &presence, left, &mut link) {
+                Step::Run(code) => {
+                    let before = hart.counts.retired;
+                    hart.jit.end = limit;
+                    let left = i64::try_from(left).unwrap_or(i64::MAX);
+                    let code = enter(hart, self.shared.entry(), code, left - RESERVE);
+                    presence.inside.store(false, Ordering::Release);
+                    self.statistics.entries += 1;
+                    hart.settle_retired();
+                    self.statistics.translated += hart.counts.retired.wrapping_sub(before);
+                    self.collect(hart);
+                    match code {
+                        result::CONTINUE => {
+                            self.statistics.exits_other += 1;
+                            Outcome::Done
+                        }
+                        result::TRAP => {
+                            self.statistics.exits_trap += 1;
+                            hart.next_pc = hart.pc;
+                            Outcome::Trap
+                        }
+                        result::EXIT => {
+                            self.statistics.exits_helper += 1;
+                            hart.next_pc = hart.pc;
+                            Outcome::Exit
+                        }
+                        unlinked => {
+                            self.statistics.exits_link += 1;
+                            link = Some(unlinked as u64);
+                            continue;
+                        }
+                    }
+                }
+                Step::Interpret(found) => {
+                    let before = hart.counts.retired;
+                    let outcome = match &found {
+                        Ok(Found::Kept(index)) => {
+                            let block = self.interpreter.blocks.get(*index);
+                            run_ops(hart, &block.ops, block.length, left)
+                        }
+                        Ok(Found::Single(op)) => run_single(hart, op, left),
+                        Err(_) => {
+                            hart.next_pc = hart.pc;
+                            Outcome::Trap
+                        }
+                    };
+                    self.statistics.interpreted += hart.counts.retired.wrapping_sub(before);
+                    outcome
+                }
+            };
+            link = None;
+            match outcome {
+                Outcome::Done => continue,
+                Outcome::Exit => hart.pc = hart.next_pc,
+                Outcome::Trap => {
+                    hart.pc = hart.next_pc;
+                    hart.enter_exception();
+                    traps_left = traps_left.saturating_sub(1);
+                    if traps_left == 0 {
+                        return Stop::Budget;
+                    }
+                }
+            }
+            if let Some(stop) = hart.stop.take() {
+                return stop;
+            }
+            context = self.context(hart);
+        }
+    }
+
+    fn context(&mut self, hart: &mut Hart) -> u64 {
+        let context = self.interpreter.blocks.context(hart);
+        hart.jit.context = context;
+        context
+    }
+
+    /// After translated code: flags, counts and panics that it left behind.
+    fn collect(&mut self, hart: &mut Hart) {
+        hart.accrue_float_flags(host::take_flags().guest());
+        self.statistics.helped += std::mem::take(&mut hart.jit.helped);
+        self.statistics.slow_accesses += std::mem::take(&mut hart.jit.slow_accesses);
+        if let Some(panic) = hart.jit.panic.take() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// What to run at the hart's `pc`. For translated code the hart is marked as inside.
+    #[inline]
+    fn code(&mut self, hart: &mut Hart, context: u64, presence: &Presence, left: u64, link: &mut Option<u64>) -> Step {
+        if left > RESERVE as u64 && self.jump(hart.pc, context).is_some() && self.step_inside(presence) {
+            // Stepping inside may have emptied the cache.
+            if let Some(code) = self.jump(hart.pc, context) {
+                return Step::Run(code);
+            }
+            presence.inside.store(false, Ordering::Release);
+        }
+        let found = self.interpreter.blocks.find(hart, context);
+        if let Ok(Found::Kept(index)) = found
+            && self.interpreter.blocks.heat(index) >= self.shared.options().threshold
+            && let Some(region) = self.hot(hart, index)
+            && left > RESERVE as u64
+            && self.step_inside(presence)
+        {
+            // The region is good for the generation that it was found in, or is gone by now.
+            let alive = self.shared.installs() == self.interpreter.blocks.get(index).installs;
+            if alive {
+                self.jumps[jump_slot(hart.pc)] = Jump::new(hart.pc, context, region.code);
+                if let Some(link) = link.take() {
+                    self.shared.link(link, &region);
+                }
+                return Step::Run(region.code);
+            }
+            presence.inside.store(false, Ordering::Release);
+        }
+        Step::Interpret(found)
+    }
+
+    /// The translated code that the jump cache has for a virtual address.
+    #[inline]
+    fn jump(&self, pc: u64, context: u64) -> Option<u64> {
+        let jump = &self.jumps[jump_slot(pc)];
+        (jump.pc == pc && jump.context == context).then_some(jump.code)
+    }
+
+    /// Marks the hart as inside of translated code, unless all of it is being given up.
+    fn step_inside(&mut self, presence: &Presence) -> bool {
+        presence.inside.store(true, Ordering::SeqCst);
+        if self.shared.is_emptying() {
+            presence.inside.store(false, Ordering::SeqCst);
+            return false;
+        }
+        let generation = self.shared.generation();
+        if self.generation != generation {
+            self.jumps.fill(Jump::NONE);
+            self.generation = generation;
+        }
+        true
+    }
+
+    /// The region of a hot block, asked for if there is none.
+    #[cold]
+    fn hot(&mut self, hart: &mut Hart, index: u32) -> Option<Arc<Installed>> {
+        let installs = self.shared.installs();
+        let block = self.interpreter.blocks.get_mut(index);
+        let (offset, mode, heat) = (block.offset, block.mode, block.heat);
+        if block.installs != installs || block.is_translated {
+            block.installs = installs;
+            let found = self.find(hart, offset, mode);
+            self.interpreter.blocks.get_mut(index).is_translated = found.is_some();
+            if found.is_some() {
+                return found;
+            }
+        }
+        // Asked for when it gets hot, and again each time that it has become twice as hot.
+        let threshold = self.shared.options().threshold;
+        if threshold == 1 {
+            if heat > 1 && heat & 0xff != 0 {
+                return None;
+            }
+            self.prepare_pages(hart, offset);
+            let request = self.asked(hart, offset, mode);
+            self.shared.compile_now(&request);
+            let found = self.find(hart, offset, mode);
+            let block = self.interpreter.blocks.get_mut(index);
+            block.installs = self.shared.installs();
+            block.is_translated = found.is_some();
+            return found;
+        }
+        if (heat / threshold).is_power_of_two() && heat % threshold == 0 && heat >= self.shared.threshold(offset) {
+            let request = self.asked(hart, offset, mode);
+            self.shared.request(request, heat);
+        }
+        None
+    }
+
+    /// Makes sure that writes to the page of a block are heard of.
+    fn prepare_pages(&self, hart: &mut Hart, offset: u64) {
+        hart.listen_to_writes(offset, bus::PageFlags::CODE);
+    }
+
+    /// A request for the region at the hart's `pc`.
+    fn asked(&self, hart: &Hart, offset: u64, mode: crate::block::Mode) -> Request {
+        let mut pages = [None; 2 * NEIGHBOURS + 1];
+        for (index, page) in pages.iter_mut().enumerate() {
+            let address = hart.pc.wrapping_add((index as u64).wrapping_sub(NEIGHBOURS as u64).wrapping_mul(PAGE_SIZE));
+            *page = if index == NEIGHBOURS {
+                Some(offset & !(PAGE_SIZE - 1))
+            } else {
+                hart.executed_page(address)
+            };
+        }
+        Request { offset, mode, pages }
+    }
+
+    /// A valid region at the hart's `pc` in the hart's address space.
+    fn find(&self, hart: &mut Hart, offset: u64, mode: crate::block::Mode) -> Option<Arc<Installed>> {
+        let pc = hart.pc;
+        self.shared.find(offset, mode, |region| {
+            region.pages.iter().all(|page| {
+                if hart.ram.code_version(page.offset) != page.version {
+                    return false;
+                }
+                if page.distance == 0 {
+                    return true;
+                }
+                let address = pc.wrapping_add((page.distance as u64).wrapping_mul(PAGE_SIZE)) & !(PAGE_SIZE - 1);
+                if hart.executed_page(address).is_none() && hart.translate(address, 2, Access::Execute).is_err() {
+                    return false;
+                }
+                hart.tlb.note_execution(address);
+                hart.executed_page(address) == Some(page.offset)
+            })
+        })
+    }
+}
+
+/// What the engine does next.
+enum Step {
+    /// Enters translated code at a host address.
+    Run(u64),
+    /// Interprets a block.
+    Interpret(Result<Found, crate::Trapped>),
+}
+
+/// Enters translated code.
+fn enter(hart: &mut Hart, entry: u64, code: u64, left: i64) -> i64 {
+    let pc = hart.pc;
+    // SAFETY: `entry` is the address of the entry code, which has this signature and is kept as long as the arena.
+    let entry = unsafe { std::mem::transmute::<usize, Entry>(entry as usize) };
+    entry(hart, pc, left, code)
+}

@@ -1,0 +1,537 @@
+//! What the harts of a machine share: translated regions, the code arena, and the threads that compile.
+//!
+//! **Validity.** A region remembers the [`Ram::code_version`]s of its pages. It is installed only while they hold, and
+//! a write to one of the pages unhooks it ([`CodeListener`]): links to it lead to the engine again and it is found no
+//! more. Harts are told by [`crate::event::CODE`] and empty their jump caches. A hart that is inside finishes until its
+//! next poll.
+//!
+//! **Space.** When the arena is full, all code is given up: every hart leaves it, and what is still hot comes back.
+
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use bus::{CodeListener, PAGE_SIZE, Ram};
+use cranelift_codegen::Context;
+use cranelift_codegen::control::ControlPlane;
+use cranelift_codegen::ir::Function;
+use cranelift_codegen::isa::OwnedTargetIsa;
+use cranelift_codegen::settings::{self, Configurable};
+use cranelift_frontend::FunctionBuilderContext;
+
+use super::arena::{Arena, ArenaError};
+use super::perf::PerfMap;
+use super::region::{Page, Region, Request};
+use super::state::Site;
+use super::translate::{Host, entry_function, translate, unlinked_function};
+use crate::block::Mode;
+use crate::hart::Configuration;
+use crate::{HartShared, event};
+
+/// How code is translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JitOptions {
+    /// How often a block is interpreted before its region is compiled. 1 compiles before the first execution, while the
+    /// guest waits.
+    pub threshold: u32,
+    /// Most bytes of code.
+    pub cache_size: usize,
+    /// Threads that compile.
+    pub threads: usize,
+    /// Whether Linux's perf is told the names of regions.
+    pub perf_map: bool,
+}
+
+impl Default for JitOptions {
+    fn default() -> Self {
+        Self { threshold: 200, cache_size: 64 << 20, threads: 1, perf_map: false }
+    }
+}
+
+/// Why there is no JIT.
+#[derive(Debug, thiserror::Error)]
+pub enum JitError {
+    /// The compiler has no back end for this host.
+    #[error("the JIT cannot compile for this host: {0}; use the interpreter instead")]
+    Host(String),
+    /// No memory for code.
+    #[error(transparent)]
+    Arena(#[from] ArenaError),
+    /// No thread.
+    #[error("the host provides no thread for the JIT's compiler: {0}")]
+    Thread(std::io::Error),
+}
+
+/// Requests that wait at most; colder ones are refused.
+const MOST_REQUESTS: usize = 4096;
+
+/// Writes to a page of code that are taken for loading of programs. Beyond them, each doubles what it takes to be hot.
+const FREE_REWRITES: u32 = 8;
+
+/// A translated region.
+pub(super) struct Installed {
+    /// Host address.
+    pub code: u64,
+    pub pages: Vec<Page>,
+    /// Distance of the entry from the start of its page.
+    start: i64,
+    key: (u64, Mode),
+    /// Words that hold the addresses of other regions or of the way to the engine.
+    links: Box<[AtomicU64]>,
+    /// Where each link leads, as a distance from the entry.
+    targets: Vec<i64>,
+    /// What the code refers to.
+    _sites: Vec<Site>,
+}
+
+/// What the machine's harts have had compiled.
+#[derive(Default)]
+struct Registry {
+    regions: HashMap<(u64, Mode), Vec<Arc<Installed>>>,
+    by_page: HashMap<u64, Vec<Arc<Installed>>>,
+    /// Regions by the address of their first link.
+    by_links: BTreeMap<u64, Arc<Installed>>,
+    /// Addresses of links that lead to the region at a host address.
+    incoming: HashMap<u64, Vec<(Arc<Installed>, usize)>>,
+    /// Writes to pages of code.
+    rewrites: HashMap<u64, u32>,
+}
+
+/// A request and how hot it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Waiting {
+    heat: u32,
+    request: Request,
+}
+
+impl Ord for Waiting {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.heat.cmp(&other.heat)
+    }
+}
+
+impl PartialOrd for Waiting {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: BinaryHeap<Waiting>,
+    closed: bool,
+}
+
+/// What one hart tells the others about its presence in translated code.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    pub inside: AtomicBool,
+}
+
+/// Counts of what the compiler did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompilerStatistics {
+    /// Regions compiled.
+    pub regions: u64,
+    /// Guest instructions in them.
+    pub instructions: u64,
+    /// Bytes of code made.
+    pub code_bytes: u64,
+    /// Time spent compiling, in nanoseconds.
+    pub nanoseconds: u64,
+    /// Regions given up because their code was written.
+    pub invalidated: u64,
+    /// Times that all code was given up because the arena was full.
+    pub flushes: u64,
+    /// Regions that the compiler refused.
+    pub failed: u64,
+}
+
+struct Inner {
+    ram: Ram,
+    configuration: Configuration,
+    options: JitOptions,
+    /// For regions without floating point: optimised. The optimiser treats floating-point operations as free of
+    /// effects, so that their flags would get lost.
+    optimising: OwnedTargetIsa,
+    plain: OwnedTargetIsa,
+    host: Host,
+    arena: Mutex<Arena>,
+    registry: Mutex<Registry>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// Counts installations: who found nothing need not look again before it changes.
+    installs: AtomicU64,
+    /// Counts the times that all code was given up.
+    generation: AtomicU64,
+    emptying: AtomicBool,
+    harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
+    entry: AtomicU64,
+    unlinked: AtomicU64,
+    statistics: Mutex<CompilerStatistics>,
+    perf_map: Option<PerfMap>,
+}
+
+/// The translated code of a machine, and the threads that make it.
+pub struct JitShared {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn target(level: &str) -> Result<OwnedTargetIsa, JitError> {
+    let error = |error: &dyn std::fmt::Display| JitError::Host(error.to_string());
+    let mut flags = settings::builder();
+    for (name, value) in [
+        ("opt_level", level),
+        // Tail calls between regions ask for it.
+        ("preserve_frame_pointers", "true"),
+        ("enable_verifier", if cfg!(debug_assertions) { "true" } else { "false" }),
+        // Regions do not unwind, and their addresses are no pointers of the host's language.
+        ("unwind_info", "false"),
+        ("enable_probestack", "false"),
+        ("is_pic", "false"),
+    ] {
+        flags.set(name, value).map_err(|e| error(&e))?;
+    }
+    let builder = cranelift_native::builder().map_err(|e| error(&e))?;
+    builder.finish(settings::Flags::new(flags)).map_err(|e| error(&e))
+}
+
+/// Makes one function's code; `None` if the compiler refuses it or it refers to anything by address.
+fn compile(function: Function, isa: &OwnedTargetIsa) -> Option<Vec<u8>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut context = Context::for_function(function);
+        match context.compile(&**isa, &mut ControlPlane::default()) {
+            Ok(code) if code.buffer.relocs().is_empty() => Some(code.code_buffer().to_vec()),
+            Ok(_) => {
+                tracing::debug!("translated code has relocations");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(error = ?error.inner, "the compiler refuses a region");
+                None
+            }
+        }
+    }))
+    .ok()
+    .flatten()
+}
+
+impl JitShared {
+    /// Prepares translation for the harts of a machine, which all have this configuration.
+    ///
+    /// # Errors
+    /// This host has no back end, no executable memory or no threads for it.
+    pub fn new(ram: &Ram, configuration: &Configuration, options: JitOptions) -> Result<Arc<Self>, JitError> {
+        let plain = target("none")?;
+        let has = |name: &str| plain.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
+        let x86 = cfg!(target_arch = "x86_64");
+        let host = Host { floats: x86, fused: x86 && has("has_fma"), total_store_order: x86 };
+        let arena = Arena::new(options.cache_size.next_multiple_of(PAGE_SIZE as usize))?;
+        let inner = Arc::new(Inner {
+            ram: ram.clone(),
+            configuration: configuration.clone(),
+            optimising: target("speed")?,
+            plain,
+            host,
+            arena: Mutex::new(arena),
+            registry: Mutex::default(),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            installs: AtomicU64::new(1),
+            generation: AtomicU64::new(1),
+            emptying: AtomicBool::new(false),
+            harts: Mutex::default(),
+            entry: AtomicU64::new(0),
+            unlinked: AtomicU64::new(0),
+            statistics: Mutex::default(),
+            perf_map: options.perf_map.then(PerfMap::new).flatten(),
+            options,
+        });
+        inner.place_stubs()?;
+        let listener: Arc<dyn CodeListener> = inner.clone();
+        ram.add_code_listener(Arc::downgrade(&listener));
+        let count = if inner.options.threshold == 1 { 0 } else { inner.options.threads.max(1) };
+        let mut threads = Vec::with_capacity(count);
+        for number in 0..count {
+            let inner = inner.clone();
+            let thread = std::thread::Builder::new().name(format!("compiler {number}"));
+            threads.push(thread.spawn(move || inner.compile_requests()).map_err(JitError::Thread)?);
+        }
+        Ok(Arc::new(Self { inner, threads }))
+    }
+
+    /// What the compiler did.
+    pub fn statistics(&self) -> CompilerStatistics {
+        *lock(&self.inner.statistics)
+    }
+
+    pub(super) fn options(&self) -> &JitOptions {
+        &self.inner.options
+    }
+
+    /// Adds a hart.
+    pub(super) fn join(&self, hart: &Arc<HartShared>) -> Arc<Presence> {
+        let presence = Arc::new(Presence::default());
+        let mut harts = lock(&self.inner.harts);
+        harts.retain(|(presence, _)| presence.strong_count() > 0);
+        harts.push((Arc::downgrade(&presence), Arc::downgrade(hart)));
+        presence
+    }
+
+    /// Address of the code that enters a region.
+    pub(super) fn entry(&self) -> u64 {
+        self.inner.entry.load(Ordering::Acquire)
+    }
+
+    /// How many regions have been installed.
+    #[inline]
+    pub(super) fn installs(&self) -> u64 {
+        self.inner.installs.load(Ordering::Acquire)
+    }
+
+    /// Whether all code is about to be given up: harts stay out.
+    #[inline]
+    pub(super) fn is_emptying(&self) -> bool {
+        self.inner.emptying.load(Ordering::SeqCst)
+    }
+
+    /// Counts the times that all code was given up: addresses from before lead nowhere.
+    #[inline]
+    pub(super) fn generation(&self) -> u64 {
+        self.inner.generation.load(Ordering::SeqCst)
+    }
+
+    /// The regions that start at an offset in RAM in a mode.
+    pub(super) fn find(
+        &self,
+        offset: u64,
+        mode: Mode,
+        mut valid: impl FnMut(&Installed) -> bool,
+    ) -> Option<Arc<Installed>> {
+        let candidates = lock(&self.inner.registry).regions.get(&(offset, mode)).cloned()?;
+        candidates.into_iter().find(|region| valid(region))
+    }
+
+    /// Has a link lead to a region, if whoever may use the link may enter the region: its pages are among those of the
+    /// link's own region.
+    pub(super) fn link(&self, link: u64, to: &Arc<Installed>) {
+        let mut registry = lock(&self.inner.registry);
+        let Some((base, from)) = registry.by_links.range(..=link).next_back() else { return };
+        let (index, from) = (((link - base) / 8) as usize, from.clone());
+        let Some(target) = from.targets.get(index) else { return };
+        let place = from.start + target;
+        let shift = place.div_euclid(PAGE_SIZE as i64);
+        let covered = to.pages.iter().all(|page| {
+            from.pages.iter().any(|own| own.distance == page.distance + shift && own.offset == page.offset)
+        });
+        let found = |region: &Arc<Installed>| Arc::ptr_eq(region, to);
+        let alive = registry.regions.get(&to.key).is_some_and(|regions| regions.iter().any(found));
+        if covered && alive && place.rem_euclid(PAGE_SIZE as i64) == to.start {
+            from.links[index].store(to.code, Ordering::Release);
+            registry.incoming.entry(to.code).or_default().push((from, index));
+        }
+    }
+
+    /// How hot a block in the page at an offset in RAM has to be.
+    pub(super) fn threshold(&self, offset: u64) -> u32 {
+        let rewrites = lock(&self.inner.registry).rewrites.get(&(offset / PAGE_SIZE)).copied().unwrap_or(0);
+        let doublings = rewrites.saturating_sub(FREE_REWRITES).min(16);
+        self.inner.options.threshold.saturating_mul(1 << doublings)
+    }
+
+    /// Asks for a region.
+    pub(super) fn request(&self, request: Request, heat: u32) {
+        let mut queue = lock(&self.inner.queue);
+        if queue.waiting.len() < MOST_REQUESTS {
+            queue.waiting.push(Waiting { heat, request });
+            self.inner.wake.notify_one();
+        }
+    }
+
+    /// Compiles a region while the caller waits.
+    pub(super) fn compile_now(&self, request: &Request) {
+        self.inner.compile_request(request, &mut FunctionBuilderContext::new());
+    }
+}
+
+impl Drop for JitShared {
+    fn drop(&mut self) {
+        lock(&self.inner.queue).closed = true;
+        self.inner.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a compiler thread has panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn place_stubs(&self) -> Result<(), JitError> {
+        let mut context = FunctionBuilderContext::new();
+        let functions = [
+            (entry_function(&*self.optimising, &mut context), &self.entry),
+            (unlinked_function(&*self.optimising, &mut context), &self.unlinked),
+        ];
+        for (function, address) in functions {
+            let placed = compile(function, &self.optimising).and_then(|code| lock(&self.arena).place(&code));
+            let placed = placed.ok_or_else(|| JitError::Host("its entry code does not compile".into()))?;
+            address.store(placed, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn compile_requests(&self) {
+        let mut context = FunctionBuilderContext::new();
+        loop {
+            let mut queue = lock(&self.queue);
+            let request = loop {
+                if queue.closed {
+                    return;
+                }
+                if let Some(waiting) = queue.waiting.pop() {
+                    break waiting.request;
+                }
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(queue);
+            let known = lock(&self.registry).regions.get(&(request.offset, request.mode)).cloned();
+            let same = |region: &Arc<Installed>| {
+                region.pages.iter().all(|page| {
+                    request.pages.get((page.distance + super::region::NEIGHBOURS as i64) as usize)
+                        == Some(&Some(page.offset))
+                })
+            };
+            if known.is_none_or(|regions| !regions.iter().any(same)) {
+                self.compile_request(&request, &mut context);
+            }
+        }
+    }
+
+    fn compile_request(&self, request: &Request, context: &mut FunctionBuilderContext) {
+        let start = Instant::now();
+        let aligned = if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 };
+        let region = Region::grow(&self.ram, &self.configuration.extensions, aligned, request);
+        let Some(region) = region else { return };
+        let mut registry_links: Vec<AtomicU64> = Vec::new();
+        registry_links.resize_with(2 * region.blocks.len(), || AtomicU64::new(self.unlinked.load(Ordering::Acquire)));
+        let links = registry_links.into_boxed_slice();
+        let isa = if region.floats { &self.plain } else { &self.optimising };
+        let base = links.as_ptr() as u64;
+        let nearest = request.mode.rounds_to_nearest();
+        let translated =
+            catch_unwind(AssertUnwindSafe(|| translate(&region, &**isa, self.host, nearest, base, context)));
+        let code = match translated {
+            Ok(translation) => compile(translation.function, isa)
+                .map(|code| (code, translation.links, translation.sites)),
+            Err(_) => {
+                *context = FunctionBuilderContext::new();
+                None
+            }
+        };
+        let Some((code, targets, sites)) = code else {
+            lock(&self.statistics).failed += 1;
+            return;
+        };
+        let generation = self.generation.load(Ordering::SeqCst);
+        let placed = lock(&self.arena).place(&code);
+        let Some(address) = placed else {
+            self.empty();
+            return;
+        };
+        if let Some(perf_map) = &self.perf_map {
+            perf_map.add(address, code.len(), self.ram.base() + request.offset);
+        }
+        {
+            let mut statistics = lock(&self.statistics);
+            statistics.regions += 1;
+            statistics.instructions += region.length as u64;
+            statistics.code_bytes += code.len() as u64;
+            statistics.nanoseconds += start.elapsed().as_nanos() as u64;
+        }
+        let installed = Arc::new(Installed {
+            code: address,
+            pages: region.pages,
+            start: (request.offset % PAGE_SIZE) as i64,
+            key: (request.offset, request.mode),
+            links,
+            targets,
+            _sites: sites,
+        });
+        self.install(&installed, generation);
+    }
+
+    fn install(&self, region: &Arc<Installed>, generation: u64) {
+        let mut registry = lock(&self.registry);
+        // A write that comes later finds the region in the registry.
+        let fresh = region.pages.iter().all(|page| self.ram.code_version(page.offset) == page.version);
+        if !fresh || self.generation.load(Ordering::SeqCst) != generation {
+            return;
+        }
+        registry.regions.entry(region.key).or_default().push(region.clone());
+        for page in &region.pages {
+            registry.by_page.entry(page.offset / PAGE_SIZE).or_default().push(region.clone());
+        }
+        registry.by_links.insert(region.links.as_ptr() as u64, region.clone());
+        drop(registry);
+        self.installs.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Gives all code up: waits until every hart has left it, and lets them in again.
+    fn empty(&self) {
+        // One at a time; who comes second finds room.
+        let mut arena = lock(&self.arena);
+        self.emptying.store(true, Ordering::SeqCst);
+        let harts = lock(&self.harts).clone();
+        for (presence, hart) in harts {
+            while presence.upgrade().is_some_and(|presence| presence.inside.load(Ordering::SeqCst)) {
+                if let Some(hart) = hart.upgrade() {
+                    hart.raise(event::CODE);
+                }
+                std::thread::yield_now();
+            }
+        }
+        let mut registry = lock(&self.registry);
+        registry.regions.clear();
+        registry.by_page.clear();
+        registry.by_links.clear();
+        registry.incoming.clear();
+        arena.clear();
+        drop((registry, arena));
+        // The arena held them before.
+        if let Err(error) = self.place_stubs() {
+            tracing::error!(%error, "the JIT's arena is too small");
+        }
+        lock(&self.statistics).flushes += 1;
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.installs.fetch_add(1, Ordering::AcqRel);
+        self.emptying.store(false, Ordering::SeqCst);
+    }
+}
+
+impl CodeListener for Inner {
+    fn code_changed(&self, page: u64) {
+        let mut registry = lock(&self.registry);
+        *registry.rewrites.entry(page / PAGE_SIZE).or_default() += 1;
+        let Some(stale) = registry.by_page.remove(&(page / PAGE_SIZE)) else { return };
+        let unlinked = self.unlinked.load(Ordering::Acquire);
+        for region in &stale {
+            for (from, index) in registry.incoming.remove(&region.code).into_iter().flatten() {
+                from.links[index].store(unlinked, Ordering::Release);
+            }
+            if let Some(regions) = registry.regions.get_mut(&region.key) {
+                regions.retain(|other| !Arc::ptr_eq(other, region));
+            }
+        }
+        drop(registry);
+        lock(&self.statistics).invalidated += stale.len() as u64;
+    }
+}

@@ -281,7 +281,7 @@ impl Blocks {
 }
 
 /// What an encoding means in a mode; `None` if it is illegal.
-pub(crate) fn decode_in_mode(extensions: &ExtensionSet, mode: Mode, word: u32) -> Option<(Opcode, Insn)> {
+pub(crate) fn decode_for(extensions: &ExtensionSet, mode: Mode, word: u32) -> Option<(Opcode, Insn)> {
     let (opcode, insn) = isa::decode(word, extensions)?;
     let has = |bit| mode.0 & bit != 0;
     let illegal =
@@ -289,9 +289,14 @@ pub(crate) fn decode_in_mode(extensions: &ExtensionSet, mode: Mode, word: u32) -
     (!illegal).then_some((opcode, insn))
 }
 
+/// What an encoding means in the hart's mode; `None` if it is illegal.
+pub(crate) fn decode_in_mode(hart: &Hart, word: u32) -> Option<(Opcode, Insn)> {
+    decode_for(&hart.configuration().extensions, Mode::of(hart), word)
+}
+
 /// Decodes one encoding in the hart's mode; an illegal one becomes an operation that says so.
 fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
-    if let Some((opcode, insn)) = decode_in_mode(&hart.configuration().extensions, Mode::of(hart), word) {
+    if let Some((opcode, insn)) = decode_in_mode(hart, word) {
         return (Op { handler: handler(opcode), insn }, opcode.row().flow);
     }
     (Op { handler: illegal_handler, insn: Insn { raw: word, ..Insn::default() } }, Flow::Exit)

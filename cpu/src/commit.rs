@@ -168,7 +168,7 @@ impl Ops for Observer<'_> {
         const SYSTEM: u32 = 0x73;
         if i.raw & 0x7f == SYSTEM && i.raw >> 12 & 3 != 0 {
             if i.rd != 0 {
-                self.written.push(Written::X(i.rd, self.hart.x(i.rd.into())));
+                self.written.push(Written::X(i.rd, self.hart.x(i.rd)));
             }
             let writes = i.raw >> 12 & 3 == 1 || i.raw >> 15 & 31 != 0;
             let number = (i.raw >> 20) as u16;

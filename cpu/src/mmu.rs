@@ -205,7 +205,7 @@ impl Hart {
             }
         }
         let within = (1 << offset_bits) - 1;
-        let physical = ppn * PAGE_SIZE & !within | address & within;
+        let physical = (ppn * PAGE_SIZE) & !within | address & within;
         Ok(Some(Translation { physical, superpage: offset_bits > 12, user }))
     }
 

@@ -167,12 +167,12 @@ impl Ops for Hart {
 
     #[inline(always)]
     fn mulh(&mut self, a: u64, b: u64) -> u64 {
-        (i128::from(a as i64) * i128::from(b as i64) >> 64) as u64
+        ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
     }
 
     #[inline(always)]
     fn mulhu(&mut self, a: u64, b: u64) -> u64 {
-        (u128::from(a) * u128::from(b) >> 64) as u64
+        ((u128::from(a) * u128::from(b)) >> 64) as u64
     }
 
     #[inline(always)]

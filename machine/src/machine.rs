@@ -127,7 +127,7 @@ pub struct Wiring {
     pub harts: Arc<[Arc<HartShared>]>,
     /// Where devices and the console send events.
     pub events: Events,
-    received: Receiver<Event>,
+    pub(crate) received: Receiver<Event>,
 }
 
 impl Wiring {
@@ -248,10 +248,12 @@ impl Machine {
         }
     }
 
-    /// Puts devices and harts into their reset state and forgets events that are under way. The machine must be paused;
-    /// RAM keeps what it has.
+    /// Puts devices and harts into their reset state and forgets what the guest has sent before; the user's wish to
+    /// leave is kept. The machine must be paused; RAM keeps what it has.
     pub fn reset(&mut self) {
-        while self.received.try_recv().is_ok() {}
+        if self.received.try_iter().filter(|event| *event == Event::Quit).count() > 0 {
+            self.common.events.send(Event::Quit);
+        }
         for mapped in self.bus.devices() {
             mapped.device.reset();
         }
@@ -322,6 +324,15 @@ impl Machine {
         }
         self.clock.set(time);
         let ram = self.bus.ram();
+        // A fresh machine holds what it is to start; the guest may have zeroed that since.
+        let zero = [0; bus::PAGE_SIZE as usize];
+        let mut page = zero;
+        for number in 0..ram.size() / bus::PAGE_SIZE {
+            let address = ram.base() + number * bus::PAGE_SIZE;
+            if ram.read(address, &mut page).is_some() && page != zero {
+                ram.write(address, &zero);
+            }
+        }
         for (number, bytes) in pages {
             let address = number.checked_mul(bus::PAGE_SIZE).and_then(|offset| offset.checked_add(ram.base()));
             let address = address.ok_or_else(|| mismatch("a page lies outside of RAM"))?;

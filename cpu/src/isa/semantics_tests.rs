@@ -18,12 +18,7 @@ fn hart() -> Hart {
         reset_vector: 0x8000_0000,
     };
     let bus = AddressSpace::new(Ram::new(0x8000_0000, 0x10000).unwrap());
-    Hart::new(
-        configuration,
-        Arc::new(HartShared::new(0)),
-        Arc::new(bus),
-        Clock::manual(),
-    )
+    Hart::new(configuration, Arc::new(HartShared::new(0)), Arc::new(bus), Clock::manual())
 }
 
 fn execute(hart: &mut Hart, text: &str) {
@@ -69,63 +64,25 @@ const CASES: &[Case] = &[
     ("srliw a0, a1, 1", |a, _| extended((a as u32 >> 1) as i32)),
     ("sraiw a0, a1, 7", |a, _| extended(a as i32 >> 7)),
     ("mul a0, a1, a2", u64::wrapping_mul),
-    ("mulh a0, a1, a2", |a, b| {
-        ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64
-    }),
-    ("mulhsu a0, a1, a2", |a, b| {
-        (i128::from(a as i64).wrapping_mul(i128::from(b)) >> 64) as u64
-    }),
+    ("mulh a0, a1, a2", |a, b| ((i128::from(a as i64) * i128::from(b as i64)) >> 64) as u64),
+    ("mulhsu a0, a1, a2", |a, b| (i128::from(a as i64).wrapping_mul(i128::from(b)) >> 64) as u64),
     ("mulhu a0, a1, a2", |a, b| ((u128::from(a) * u128::from(b)) >> 64) as u64),
-    ("div a0, a1, a2", |a, b| {
-        if b == 0 {
-            u64::MAX
-        } else {
-            (a as i64).wrapping_div(b as i64) as u64
-        }
-    }),
+    ("div a0, a1, a2", |a, b| if b == 0 { u64::MAX } else { (a as i64).wrapping_div(b as i64) as u64 }),
     ("divu a0, a1, a2", |a, b| a.checked_div(b).unwrap_or(u64::MAX)),
-    ("rem a0, a1, a2", |a, b| {
-        if b == 0 {
-            a
-        } else {
-            (a as i64).wrapping_rem(b as i64) as u64
-        }
-    }),
+    ("rem a0, a1, a2", |a, b| if b == 0 { a } else { (a as i64).wrapping_rem(b as i64) as u64 }),
     ("remu a0, a1, a2", |a, b| a.checked_rem(b).unwrap_or(a)),
     ("mulw a0, a1, a2", |a, b| extended((a as i32).wrapping_mul(b as i32))),
-    ("divw a0, a1, a2", |a, b| {
-        extended(if b as i32 == 0 {
-            -1
-        } else {
-            (a as i32).wrapping_div(b as i32)
-        })
-    }),
-    ("divuw a0, a1, a2", |a, b| {
-        extended((a as u32).checked_div(b as u32).unwrap_or(u32::MAX) as i32)
-    }),
-    ("remw a0, a1, a2", |a, b| {
-        extended(if b as i32 == 0 {
-            a as i32
-        } else {
-            (a as i32).wrapping_rem(b as i32)
-        })
-    }),
-    ("remuw a0, a1, a2", |a, b| {
-        extended((a as u32).checked_rem(b as u32).unwrap_or(a as u32) as i32)
-    }),
+    ("divw a0, a1, a2", |a, b| extended(if b as i32 == 0 { -1 } else { (a as i32).wrapping_div(b as i32) })),
+    ("divuw a0, a1, a2", |a, b| extended((a as u32).checked_div(b as u32).unwrap_or(u32::MAX) as i32)),
+    ("remw a0, a1, a2", |a, b| extended(if b as i32 == 0 { a as i32 } else { (a as i32).wrapping_rem(b as i32) })),
+    ("remuw a0, a1, a2", |a, b| extended((a as u32).checked_rem(b as u32).unwrap_or(a as u32) as i32)),
     ("add.uw a0, a1, a2", |a, b| u64::from(a as u32).wrapping_add(b)),
     ("sh1add a0, a1, a2", |a, b| (a << 1).wrapping_add(b)),
     ("sh2add a0, a1, a2", |a, b| (a << 2).wrapping_add(b)),
     ("sh3add a0, a1, a2", |a, b| (a << 3).wrapping_add(b)),
-    ("sh1add.uw a0, a1, a2", |a, b| {
-        (u64::from(a as u32) << 1).wrapping_add(b)
-    }),
-    ("sh2add.uw a0, a1, a2", |a, b| {
-        (u64::from(a as u32) << 2).wrapping_add(b)
-    }),
-    ("sh3add.uw a0, a1, a2", |a, b| {
-        (u64::from(a as u32) << 3).wrapping_add(b)
-    }),
+    ("sh1add.uw a0, a1, a2", |a, b| (u64::from(a as u32) << 1).wrapping_add(b)),
+    ("sh2add.uw a0, a1, a2", |a, b| (u64::from(a as u32) << 2).wrapping_add(b)),
+    ("sh3add.uw a0, a1, a2", |a, b| (u64::from(a as u32) << 3).wrapping_add(b)),
     ("slli.uw a0, a1, 40", |a, _| u64::from(a as u32) << 40),
     ("andn a0, a1, a2", |a, b| a & !b),
     ("orn a0, a1, a2", |a, b| a | !b),
@@ -144,18 +101,12 @@ const CASES: &[Case] = &[
     ("sext.h a0, a1", |a, _| a as i16 as u64),
     ("zext.h a0, a1", |a, _| a as u16 as u64),
     ("rol a0, a1, a2", |a, b| a.rotate_left(b as u32 & 63)),
-    ("rolw a0, a1, a2", |a, b| {
-        extended((a as u32).rotate_left(b as u32 & 31) as i32)
-    }),
+    ("rolw a0, a1, a2", |a, b| extended((a as u32).rotate_left(b as u32 & 31) as i32)),
     ("ror a0, a1, a2", |a, b| a.rotate_right(b as u32 & 63)),
     ("rori a0, a1, 33", |a, _| a.rotate_right(33)),
-    ("rorw a0, a1, a2", |a, b| {
-        extended((a as u32).rotate_right(b as u32 & 31) as i32)
-    }),
+    ("rorw a0, a1, a2", |a, b| extended((a as u32).rotate_right(b as u32 & 31) as i32)),
     ("roriw a0, a1, 3", |a, _| extended((a as u32).rotate_right(3) as i32)),
-    ("orc.b a0, a1", |a, _| {
-        u64::from_le_bytes(a.to_le_bytes().map(|byte| if byte == 0 { 0 } else { 0xff }))
-    }),
+    ("orc.b a0, a1", |a, _| u64::from_le_bytes(a.to_le_bytes().map(|byte| if byte == 0 { 0 } else { 0xff }))),
     ("rev8 a0, a1", |a, _| a.swap_bytes()),
     ("clmul a0, a1, a2", |a, b| carry_less(a, b) as u64),
     ("clmulh a0, a1, a2", |a, b| (carry_less(a, b) >> 64) as u64),
@@ -203,41 +154,16 @@ const IN_PLACE: &[Case] = &[
 ];
 
 fn carry_less(a: u64, b: u64) -> u128 {
-    (0..64)
-        .filter(|bit| b >> bit & 1 != 0)
-        .fold(0, |product, bit| product ^ u128::from(a) << bit)
+    (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |product, bit| product ^ u128::from(a) << bit)
 }
 
 /// Edge values and random ones.
 fn values() -> Vec<u64> {
-    let mut values = vec![
-        0,
-        1,
-        2,
-        31,
-        32,
-        63,
-        64,
-        0x7f,
-        0x80,
-        0xff,
-        0x7fff_ffff,
-        0x8000_0000,
-        0xffff_ffff,
-    ];
-    values.extend([
-        1 << 32,
-        i64::MAX as u64,
-        i64::MIN as u64,
-        u64::MAX,
-        u64::MAX << 31,
-        0x0080_0001_0000_ff00,
-    ]);
+    let mut values = vec![0, 1, 2, 31, 32, 63, 64, 0x7f, 0x80, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+    values.extend([1 << 32, i64::MAX as u64, i64::MIN as u64, u64::MAX, u64::MAX << 31, 0x0080_0001_0000_ff00]);
     let mut state = 1u64;
     for round in 0..20 {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         values.push(state >> (round * 3));
     }
     values
@@ -257,11 +183,7 @@ fn integer_instructions_compute_what_the_manual_says() {
                     hart.set_x(11, a);
                     hart.set_x(12, b);
                     assert!(execute_row(opcode, &mut hart, &insn).is_ok());
-                    assert_eq!(
-                        Ops::x(&mut hart, destination),
-                        expected(a, b),
-                        "{text} of {a:#x} and {b:#x}"
-                    );
+                    assert_eq!(Ops::x(&mut hart, destination), expected(a, b), "{text} of {a:#x} and {b:#x}");
                 }
             }
         }
@@ -276,35 +198,15 @@ fn narrow_floats_are_boxed() {
         // An unboxed operand is the canonical NaN.
         ("fsgnj.s fa0, fa1, fa2", 0x3f80_0000, one, 0xffff_ffff_7fc0_0000),
         ("fsgnj.s fa0, fa1, fa2", one, 0xffff_fffe_8000_0000, one),
-        (
-            "fsgnj.s fa0, fa1, fa2",
-            one,
-            0xffff_ffff_8000_0000,
-            0xffff_ffff_bf80_0000,
-        ),
+        ("fsgnj.s fa0, fa1, fa2", one, 0xffff_ffff_8000_0000, 0xffff_ffff_bf80_0000),
         ("fsgnjn.s fa0, fa1, fa2", one, one, 0xffff_ffff_bf80_0000),
-        (
-            "fsgnjx.s fa0, fa1, fa2",
-            0xffff_ffff_bf80_0000,
-            0xffff_ffff_8000_0000,
-            one,
-        ),
+        ("fsgnjx.s fa0, fa1, fa2", 0xffff_ffff_bf80_0000, 0xffff_ffff_8000_0000, one),
         ("fsgnjn.d fa0, fa1, fa2", 1, 2, 0x8000_0000_0000_0001),
-        (
-            "fsgnj.h fa0, fa1, fa2",
-            0xffff_ffff_ffff_3c00,
-            0xffff_ffff_ffff_8000,
-            0xffff_ffff_ffff_bc00,
-        ),
+        ("fsgnj.h fa0, fa1, fa2", 0xffff_ffff_ffff_3c00, 0xffff_ffff_ffff_8000, 0xffff_ffff_ffff_bc00),
         ("fsgnj.h fa0, fa1, fa2", one, one, 0xffff_ffff_ffff_7e00),
         ("fmadd.s fa0, fa1, fa1, fa2, rne", one, one, 0xffff_ffff_4000_0000),
         ("fmsub.s fa0, fa1, fa1, fa2, rne", one, one, 0xffff_ffff_0000_0000),
-        (
-            "fnmsub.s fa0, fa1, fa1, fa2, rne",
-            one,
-            0xffff_ffff_4040_0000,
-            0xffff_ffff_4000_0000,
-        ),
+        ("fnmsub.s fa0, fa1, fa1, fa2, rne", one, 0xffff_ffff_4040_0000, 0xffff_ffff_4000_0000),
         ("fnmadd.s fa0, fa1, fa1, fa2, rne", one, one, 0xffff_ffff_c000_0000),
         ("fcvt.d.s fa0, fa1", one, 0, 0x3ff0_0000_0000_0000),
         ("fcvt.s.d fa0, fa1, rne", 0x3ff0_0000_0000_0000, 0, one),

@@ -45,11 +45,6 @@ impl Arena {
         Some(address as u64)
     }
 
-    /// Bytes in use.
-    pub fn used(&self) -> usize {
-        self.used
-    }
-
     /// Gives all code up. No hart may be in it, or have a way into it.
     pub fn clear(&mut self) {
         self.used = 0;

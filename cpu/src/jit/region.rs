@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bus::{PAGE_SIZE, PageFlags, Ram};
 
 use super::effects::{Effects, Registers};
-use crate::block::{Mode, decode_in_mode};
+use crate::block::{Mode, decode_for};
 use crate::extension::ExtensionSet;
 use crate::isa::{Flow, Insn, Opcode};
 
@@ -177,7 +177,7 @@ impl Region {
                     break;
                 }
                 let Some(word) = reader.word(at) else { break };
-                let Some((opcode, insn)) = decode_in_mode(extensions, request.mode, word) else { break };
+                let Some((opcode, insn)) = decode_for(extensions, request.mode, word) else { break };
                 let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn) };
                 let end = end_of(&op);
                 if let Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target)) = end

@@ -118,10 +118,7 @@ pub(super) struct FloatSite {
 }
 
 /// What an instruction of a region needs at run time, at an address that does not change.
-pub(super) enum Site {
-    Call(Box<CallSite>),
-    Float(Box<FloatSite>),
-}
+pub(super) type Site = Box<dyn Any + Send + Sync>;
 
 /// Offsets in bytes from the start of a [`Hart`].
 pub(super) mod offset {

@@ -11,7 +11,7 @@ use std::convert::Infallible;
 
 use bus::Width;
 use cranelift_codegen::ir::condcodes::IntCC;
-use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64, I128};
+use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 use cranelift_codegen::ir::{
     AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function,
     InstBuilder, MemFlagsData, SigRef, Signature, Type, Value,
@@ -79,9 +79,6 @@ pub(super) struct Translation {
 /// Where the links of the region under translation will be: consecutive words from this address on.
 pub(super) type LinkBase = u64;
 
-/// Most links of a region.
-pub(super) const MOST_LINKS: usize = 2 * super::region::MOST_INSTRUCTIONS;
-
 #[derive(Clone, Copy)]
 pub(super) struct Memory {
     /// The guest's RAM.
@@ -126,6 +123,7 @@ pub(super) struct Translator<'a, 'b> {
     left: Variable,
     /// Instructions counted in `left` later, on entry of each block; `None` where the predecessor has counted.
     owed: Vec<Option<u32>>,
+    service_convention: CallConv,
     service_signatures: [Option<SigRef>; 8],
     tail_signature: SigRef,
     link_base: LinkBase,
@@ -207,6 +205,7 @@ pub(super) fn translate(
         hart: parameters[parameter::HART],
         left,
         owed: vec![None; region.blocks.len()],
+        service_convention: isa.default_call_conv(),
         service_signatures: [None; 8],
         tail_signature,
         link_base,
@@ -273,7 +272,7 @@ impl Translator<'_, '_> {
             V::Boxed(value) => {
                 let bits = self.b.ins().bitcast(I32, MemFlagsData::new(), value);
                 let bits = self.b.ins().uextend(I64, bits);
-                self.b.ins().bor_imm(bits, !0xffff_ffff)
+                self.b.ins().bor_imm_s(bits, !0xffff_ffff)
             }
         }
     }
@@ -307,7 +306,7 @@ impl Translator<'_, '_> {
             V::Bool(value) => value,
             _ => {
                 let value = self.int(v);
-                self.b.ins().icmp_imm(IntCC::NotEqual, value, 0)
+                self.b.ins().icmp_imm_s(IntCC::NotEqual, value, 0)
             }
         }
     }
@@ -410,7 +409,7 @@ impl Translator<'_, '_> {
     /// `left` after `count` more instructions.
     fn left_after(&mut self, count: u32) -> Value {
         let left = self.b.use_var(self.left);
-        if count == 0 { left } else { self.b.ins().iadd_imm(left, -i64::from(count)) }
+        if count == 0 { left } else { self.b.ins().iadd_imm_s(left, -i64::from(count)) }
     }
 
     /// Leaves to the engine with the hart's `pc` at a distance from the entry and `count` instructions of the block
@@ -430,7 +429,7 @@ impl Translator<'_, '_> {
 
     /// The virtual address at a distance from the entry.
     fn address(&mut self, at: i64) -> Value {
-        if at == 0 { self.entry } else { self.b.ins().iadd_imm(self.entry, at) }
+        if at == 0 { self.entry } else { self.b.ins().iadd_imm_s(self.entry, at) }
     }
 
     /// Goes to translated code outside of the region, all being flushed.
@@ -459,7 +458,7 @@ impl Translator<'_, '_> {
     fn poll(&mut self, block: usize) {
         let (serve, look, go) = (self.cold(), self.b.create_block(), self.b.create_block());
         let left = self.b.use_var(self.left);
-        let exhausted = self.b.ins().icmp_imm(IntCC::SignedLessThan, left, 0);
+        let exhausted = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, left, 0);
         self.b.ins().brif(exhausted, serve, [], look, []);
         self.b.seal_block(look);
         self.b.switch_to_block(look);
@@ -638,8 +637,7 @@ impl Translator<'_, '_> {
         if let Some(signature) = self.service_signatures[arguments] {
             return signature;
         }
-        let mut signature = Signature::new(self.b.func.signature.call_conv);
-        signature.call_conv = CallConv::triple_default(&target_lexicon::HOST);
+        let mut signature = Signature::new(self.service_convention);
         signature.params.extend(std::iter::repeat_n(AbiParam::new(I64), arguments));
         signature.returns.push(AbiParam::new(I64));
         let signature = self.b.import_signature(signature);
@@ -668,12 +666,12 @@ impl Translator<'_, '_> {
     /// The pieces of a TLB check: whether an access of `width` at `address` hits, and the host's address if so.
     fn probe_tlb(&mut self, address: Value, width: Width, table: i32) -> (Value, Value) {
         const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
-        let page = self.b.ins().band_imm(address, PAGE | width_bits(width));
+        let page = self.b.ins().band_imm_s(address, PAGE | width_bits(width));
         let context = self.b.ins().load(I64, self.memory.hart, self.hart, offset::DATA_CONTEXT);
         let wanted = self.b.ins().bor(page, context);
         let entry_size = size_of::<crate::tlb::Entry>() as i64;
-        let shifted = self.b.ins().ushr_imm(address, 12 - i64::from(entry_size.trailing_zeros()));
-        let index = self.b.ins().band_imm(shifted, (crate::tlb::ENTRIES as i64 - 1) * entry_size);
+        let shifted = self.b.ins().ushr_imm_s(address, 12 - i64::from(entry_size.trailing_zeros()));
+        let index = self.b.ins().band_imm_s(shifted, (crate::tlb::ENTRIES as i64 - 1) * entry_size);
         let entry = self.b.ins().iadd(self.hart, index);
         let tag = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_TAG);
         let hit = self.b.ins().icmp(IntCC::Equal, tag, wanted);
@@ -742,12 +740,12 @@ impl Translator<'_, '_> {
     /// A division: the host's traps for a divisor of zero and on overflow, so these are replaced before and after.
     fn divide(&mut self, a: V, b: V, signed: bool, remainder: bool) -> V {
         let (a, b) = (self.int(a), self.int(b));
-        let zero = self.b.ins().icmp_imm(IntCC::Equal, b, 0);
+        let zero = self.b.ins().icmp_imm_s(IntCC::Equal, b, 0);
         let one = self.constant(1);
         let (divisor, exceptional) = if signed {
             // −2^63 ÷ −1 = −2^63 ÷ 1, and both leave 0.
-            let lowest = self.b.ins().icmp_imm(IntCC::Equal, a, i64::MIN);
-            let minus = self.b.ins().icmp_imm(IntCC::Equal, b, -1);
+            let lowest = self.b.ins().icmp_imm_s(IntCC::Equal, a, i64::MIN);
+            let minus = self.b.ins().icmp_imm_s(IntCC::Equal, b, -1);
             let overflow = self.b.ins().band(lowest, minus);
             let any = self.b.ins().bor(zero, overflow);
             (self.b.ins().select(any, one, b), zero)
@@ -768,7 +766,7 @@ impl Translator<'_, '_> {
     fn dirty_floats(&mut self) {
         if !std::mem::replace(&mut self.float_dirty, true) {
             let status = self.b.ins().load(I64, self.memory.hart, self.hart, offset::MSTATUS);
-            let status = self.b.ins().bor_imm(status, mstatus::FS.mask() as i64);
+            let status = self.b.ins().bor_imm_s(status, mstatus::FS.mask() as i64);
             self.b.ins().store(self.memory.hart, status, self.hart, offset::MSTATUS);
         }
     }
@@ -776,7 +774,7 @@ impl Translator<'_, '_> {
     fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
         let site = Box::new(FloatSite { insn: *i, op, format });
         let address = self.constant(&raw const *site as i64);
-        self.sites.push(Site::Float(site));
+        self.sites.push(site);
         let [a, b, c] = operands.map(|operand| self.int(operand));
         V::Int(self.service(Service::Float, &[self.hart, address, a, b, c]))
     }
@@ -786,8 +784,8 @@ impl Translator<'_, '_> {
 fn probe_jumps(b: &mut FunctionBuilder, memory: Memory, signature: SigRef, parameters: [Value; 4]) -> Label {
     let [hart, pc, ..] = parameters;
     let size = size_of::<super::state::Jump>() as i64;
-    let shifted = b.ins().ishl_imm(pc, i64::from(size.trailing_zeros()) - 1);
-    let index = b.ins().band_imm(shifted, (JUMPS as i64 - 1) * size);
+    let shifted = b.ins().ishl_imm_s(pc, i64::from(size.trailing_zeros()) - 1);
+    let index = b.ins().band_imm_s(shifted, (JUMPS as i64 - 1) * size);
     let jumps = b.ins().load(I64, memory.hart, hart, offset::JUMPS);
     let slot = b.ins().iadd(jumps, index);
     let (same, hit, miss) = (b.create_block(), b.create_block(), b.create_block());
@@ -1207,7 +1205,7 @@ impl Ops for Translator<'_, '_> {
         self.flush();
         let site = Box::new(CallSite { insn: *i, helper });
         let address = self.constant(&raw const *site as i64);
-        self.sites.push(Site::Call(site));
+        self.sites.push(site);
         let pc = self.address(self.op.at);
         let left = self.left_after(self.count);
         self.b.ins().store(self.memory.hart, left, self.hart, offset::LEFT);

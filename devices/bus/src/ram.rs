@@ -64,7 +64,8 @@ impl PageFlags {
 }
 
 struct Inner {
-    map: MmapRaw,
+    /// Keeps the mapping alive.
+    _map: MmapRaw,
     flags: Box<[AtomicU8]>,
     /// Counts the writes to pages while they were [`PageFlags::CODE`]: code made from an older version is stale.
     versions: Box<[AtomicU32]>,
@@ -146,7 +147,7 @@ impl Ram {
         // Zeroed allocations of this size come lazily from the host, as the RAM itself does.
         let flags = std::iter::repeat_with(|| AtomicU8::new(0)).take(pages).collect();
         let versions = std::iter::repeat_with(|| AtomicU32::new(0)).take(pages).collect();
-        Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { map, flags, versions, listeners: RwLock::default() }) })
+        Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { _map: map, flags, versions, listeners: RwLock::default() }) })
     }
 
     /// Guest-physical address of the first byte.

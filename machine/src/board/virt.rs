@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bus::device_tree::Node;
 use bus::{AddressSpace, Clock, Device, InterruptSink, IrqLine, MapError, Placement, Ram, RamError};
 use cpu::extension::{Extension, ExtensionSet};
-use cpu::{CACHE_BLOCK_SIZE, Configuration, Engine, EngineKind, Hart, interrupt};
+use cpu::{CACHE_BLOCK_SIZE, Configuration, EngineError, EngineKind, Engines, Hart, interrupt};
 use devices::aclint::{self, Clint, Sswi};
 use devices::backend::disk::Disk;
 use devices::backend::memory::MemoryBackend;
@@ -64,6 +64,9 @@ pub enum BoardError {
     /// The RAM cannot be had.
     #[error(transparent)]
     Ram(#[from] RamError),
+    /// The engine cannot be had.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// Two devices claim the same addresses.
     #[error(transparent)]
     Map(#[from] MapError),
@@ -362,9 +365,10 @@ impl Virt {
             reset_vector: ROM_BASE,
         };
         let bus = Arc::new(bus);
+        let engines = Engines::new(self.engine, bus.ram(), &configuration)?;
         let cores = wiring.harts.iter().map(|shared| {
             let hart = Hart::new(configuration.clone(), shared.clone(), bus.clone(), clock.clone());
-            Core::new(hart, Engine::new(self.engine))
+            Core::new(hart, engines.engine())
         });
         let cores = cores.collect();
         let mut machine = Machine::new(wiring, bus, clock, cores, sbi);

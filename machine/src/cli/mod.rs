@@ -2,11 +2,12 @@
 
 mod packages;
 mod run;
+mod session;
 mod size;
 mod test;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cpu::EngineKind;
+use cpu::{EngineKind, JitOptions};
 use cpu::extension::ExtensionSet;
 
 /// A RISC-V full-system emulator.
@@ -51,11 +52,31 @@ struct Processor {
     /// How instructions are executed
     #[arg(long, value_enum, default_value_t = Engine::Interpreter)]
     engine: Engine,
+
+    /// How often code is interpreted before it is compiled; 1 compiles before the first execution
+    #[arg(long, value_name = "N", default_value_t = JitOptions::default().threshold,
+        value_parser = clap::value_parser!(u32).range(1..))]
+    jit_threshold: u32,
+
+    /// Most memory for compiled code
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
+    jit_cache: u64,
+
+    /// Tell Linux's perf the names of compiled regions, in /tmp/perf-PID.map
+    #[arg(long)]
+    perf_map: bool,
 }
 
 impl Default for Processor {
     fn default() -> Self {
-        Self { cpu: ExtensionSet::implemented(), engine: Engine::Interpreter }
+        let JitOptions { threshold, cache_size, .. } = JitOptions::default();
+        Self {
+            cpu: ExtensionSet::implemented(),
+            engine: Engine::Interpreter,
+            jit_threshold: threshold,
+            jit_cache: cache_size as u64,
+            perf_map: false,
+        }
     }
 }
 
@@ -63,7 +84,12 @@ impl Processor {
     fn engine(&self) -> anyhow::Result<EngineKind> {
         match self.engine {
             Engine::Interpreter => Ok(EngineKind::Interpreter),
-            Engine::Jit => anyhow::bail!("--engine jit: this version has no JIT yet; use --engine interpreter"),
+            Engine::Jit => Ok(EngineKind::Jit(JitOptions {
+                threshold: self.jit_threshold,
+                cache_size: usize::try_from(self.jit_cache)?,
+                perf_map: self.perf_map,
+                ..JitOptions::default()
+            })),
         }
     }
 }

@@ -1,24 +1,29 @@
 //! `vervet run`.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use bus::PowerRequest;
 use clap::Args;
-use devices::backend::CharacterBackend;
 use devices::backend::disk::RawDisk;
 use devices::backend::memory::MemoryBackend;
-use devices::backend::terminal::Terminal;
 use firmware::image::{self, Program};
 
 use super::packages::Source;
+use super::session::Session;
 use super::{Processor, size};
 use crate::board::virt::{self, Board, Boot, Slot, Virt};
-use crate::{Event, Events};
+use crate::Event;
 
 /// What the quick start's kernel is told.
 const QUICK_START_COMMAND_LINE: &str = "console=ttyS0 quiet";
+
+/// Largest device tree file, in bytes.
+const DEVICE_TREE_LIMIT: u64 = 1 << 20;
+const LARGER_THAN_RAM: &str = "larger than the guest's RAM; give it more with -m";
 
 #[derive(Debug, Args)]
 pub struct Run {
@@ -99,60 +104,45 @@ impl Run {
         slots.extend([Slot::Rng, Slot::Console]);
         let device_tree = match &self.dtb {
             None => None,
-            Some(path) => Some((path.display().to_string(), read(path)?)),
+            Some(path) => Some((path.display().to_string(), read(path, DEVICE_TREE_LIMIT, "larger than any device tree")?)),
         };
         let mut seed = [0; 64];
         let seeded = getrandom::fill(&mut seed).is_ok();
-        // The escape key has to work as soon as the terminal is taken over; the machine to end comes later.
-        let quit: Arc<OnceLock<Events>> = Arc::default();
-        let heard = quit.clone();
-        let terminal = match self.dump_dtb {
-            Some(_) => None,
-            None => Some(
-                Terminal::open(move || match heard.get() {
-                    Some(events) => events.send(Event::Quit),
-                    None => tracing::warn!("still starting"),
-                })
-                .context("the terminal cannot be used")?,
-            ),
+        let board = |console| {
+            let board = Virt {
+                memory: self.memory,
+                harts: self.smp,
+                extensions: self.processor.cpu,
+                engine,
+                console,
+                slots,
+                device_tree,
+                rng_seed: seeded.then_some(seed),
+                ..Virt::new(boot)
+            };
+            board.build()
         };
-        let console: Arc<dyn CharacterBackend> = match &terminal {
-            Some(terminal) => terminal.backend(),
-            None => MemoryBackend::new(),
-        };
-        let board = Virt {
-            memory: self.memory,
-            harts: self.smp,
-            extensions: self.processor.cpu,
-            engine,
-            console,
-            slots,
-            device_tree,
-            rng_seed: seeded.then_some(seed),
-            ..Virt::new(boot)
-        };
-        let mut board = board.build()?;
         if let Some(path) = &self.dump_dtb {
+            let board = board(MemoryBackend::new())?;
             std::fs::write(path, board.device_tree())
                 .with_context(|| format!("{}: cannot be written", path.display()))?;
             return Ok(0);
         }
-        let Some(terminal) = terminal else { return Ok(0) };
-        let _ = quit.set(board.machine.events().clone());
-        let restorer = terminal.restorer();
-        let hook = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            restorer.restore();
-            hook(panic);
-        }));
-        supervise(&mut board)
+        let session = Session::open()?;
+        let mut board = board(session.console())?;
+        session.connect(board.machine.events());
+        let code = supervise(&mut board)?;
+        // The devices' last output goes to the terminal before it is restored.
+        drop(board);
+        session.close()?;
+        Ok(code)
     }
 
     /// What the machine is to start.
     fn boot(&self) -> anyhow::Result<Boot> {
         let initrd = match &self.initrd {
             None => None,
-            Some(path) => Some(Arc::new(read(path)?)),
+            Some(path) => Some(Arc::new(read(path, self.memory, LARGER_THAN_RAM)?)),
         };
         let command_line = self.append.clone().unwrap_or_default();
         let kernel = |room| -> anyhow::Result<Option<Arc<Program>>> {
@@ -181,33 +171,37 @@ impl Run {
         match self.source.quick_start() {
             Ok(files) => Ok(Boot::Kernel {
                 kernel: Arc::new(image::load_kernel(&files.kernel, &room)?),
-                initrd: Some(Arc::new(read(&files.initrd)?)),
+                initrd: Some(Arc::new(read(&files.initrd, self.memory, LARGER_THAN_RAM)?)),
                 command_line: self.append.clone().unwrap_or_else(|| QUICK_START_COMMAND_LINE.into()),
             }),
             Err(error) => {
                 eprintln!("vervet: no Debian to boot: {error:#}");
                 eprintln!("vervet: starting the built-in monitor instead; --kernel FILE boots a kernel of your own");
-                let command_line = self.append.clone().unwrap_or_default();
-                {let _=command_line; bail!("monitor")}
+                Ok(Boot::Kernel {
+                    kernel: Arc::new(firmware::monitor::program(&room)?),
+                    initrd: None,
+                    command_line: self.append.clone().unwrap_or_default(),
+                })
             }
         }
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))
+/// Reads a file of at most `limit` bytes, for a device that never ends must not fill the host's memory; `excess` says
+/// what is wrong with more.
+fn read(path: &Path, limit: u64, excess: &str) -> anyhow::Result<Vec<u8>> {
+    let unreadable = || format!("{}: cannot be read", path.display());
+    let file = File::open(path).with_context(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).with_context(unreadable)?;
+    if bytes.len() as u64 > limit {
+        bail!("{}: {excess}", path.display());
+    }
+    Ok(bytes)
 }
 
 /// Runs the machine until its guest or its user ends it; the process's exit code.
 fn supervise(board: &mut Board) -> anyhow::Result<u8> {
-    let events = board.machine.events().clone();
-    let mut signals = signal_hook::iterator::Signals::new(signal_hook::consts::TERM_SIGNALS)
-        .context("signals cannot be handled")?;
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            events.send(Event::Quit);
-        }
-    });
     board.machine.start()?;
     let code = loop {
         match board.machine.wait(None) {

@@ -118,11 +118,8 @@ fn translate(levels: u32, address: u64, access: Access, context: Context, read: 
             expected_table = Some((entry >> 10 & ((1 << 44) - 1)) << 12);
             continue;
         }
-        let allowed_mode = if context.user {
-            entry & U != 0
-        } else {
-            entry & U == 0 || context.sum && access != Access::Fetch
-        };
+        let allowed_mode =
+            if context.user { entry & U != 0 } else { entry & U == 0 || context.sum && access != Access::Fetch };
         let mut right = entry & access.right() != 0;
         if access.right() == R && context.mxr {
             right |= entry & X != 0;
@@ -220,7 +217,8 @@ impl Chain {
             TABLES + 8 * 4096
         );
         for level in self.leaf..self.levels {
-            code += &format!("    li a0, {:#x}\n    li a1, {:#x}\n    sd a1, 0(a0)\n", self.slot(level), self.entry(level));
+            code +=
+                &format!("    li a0, {:#x}\n    li a1, {:#x}\n    sd a1, 0(a0)\n", self.slot(level), self.entry(level));
         }
         code + &format!("    li a0, {:#x}\n    csrw satp, a0\n    sfence.vma\n", self.satp())
     }
@@ -289,7 +287,9 @@ fn geometry(levels: u32, memory_types: bool, judged: bool) -> String {
                 Outcome::Physical(physical, _) if (PAGES..PAGES + PAGE_COUNT * 4096).contains(&physical) => {
                     (NO_TRAP, physical >> 12)
                 }
-                Outcome::Physical(physical, _) if physical < 0x1_0000_0000 && physical & !0xfff == NOTHING => (5, address),
+                Outcome::Physical(physical, _) if physical < 0x1_0000_0000 && physical & !0xfff == NOTHING => {
+                    (5, address)
+                }
                 Outcome::Physical(physical, _) => panic!("{levels} levels, entry {entry:#x}: leads to {physical:#x}"),
                 Outcome::Fault(cause) => (cause, address),
             };

@@ -16,10 +16,33 @@ struct Kind {
 
 fn single() -> Kind {
     let edges = [
-        0u32, 0x8000_0000, 0x3f80_0000, 0xbf80_0000, 0x3f80_0001, 0x4040_0000, 0x0000_0001, 0x8000_0001, 0x007f_ffff,
-        0x0080_0000, 0x8080_0000, 0x0080_0001, 0x7f7f_ffff, 0xff7f_ffff, 0x7f80_0000, 0xff80_0000, 0x7fc0_0000,
-        0x7f80_0001, 0xffc1_2345, 0x4f00_0000, 0xcf00_0000, 0x5f00_0000, 0x3f00_0000, 0x3fc0_0000, 0x3380_0000,
-        0x1f80_0000, 0x4b00_0001,
+        0u32,
+        0x8000_0000,
+        0x3f80_0000,
+        0xbf80_0000,
+        0x3f80_0001,
+        0x4040_0000,
+        0x0000_0001,
+        0x8000_0001,
+        0x007f_ffff,
+        0x0080_0000,
+        0x8080_0000,
+        0x0080_0001,
+        0x7f7f_ffff,
+        0xff7f_ffff,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7fc0_0000,
+        0x7f80_0001,
+        0xffc1_2345,
+        0x4f00_0000,
+        0xcf00_0000,
+        0x5f00_0000,
+        0x3f00_0000,
+        0x3fc0_0000,
+        0x3380_0000,
+        0x1f80_0000,
+        0x4b00_0001,
     ];
     let mut edges: Vec<u64> = edges.into_iter().map(|bits| u64::from(bits) | u64::MAX << 32).collect();
     // Not boxed: the canonical NaN.
@@ -112,7 +135,8 @@ impl Kind {
         for bits in [0, 1, 8, 15, 16, 30, 31, 32, 33, 47, 52, 53, 62, 63, 64] {
             for difference in [-2, -1, 0, 1, 2] {
                 for sign in [1, -1] {
-                    let value = self.format.from_integer(sign * ((1i128 << bits) + difference), Rounding::NearestEven).0;
+                    let value =
+                        self.format.from_integer(sign * ((1i128 << bits) + difference), Rounding::NearestEven).0;
                     values.push(value);
                     values.push(value ^ 1);
                 }
@@ -228,13 +252,7 @@ fn multiply_add(body: &mut Body, kind: &Kind, name: &str, negate_product: bool, 
 }
 
 /// Instructions from one float register to a float or an integer register.
-fn unary(
-    body: &mut Body,
-    name: &str,
-    values: &[u64],
-    to_integer: bool,
-    meaning: &dyn Fn(u64, Rounding) -> Flagged,
-) {
+fn unary(body: &mut Body, name: &str, values: &[u64], to_integer: bool, meaning: &dyn Fn(u64, Rounding) -> Flagged) {
     rounded(
         body,
         name,
@@ -362,11 +380,8 @@ fn others(kind: &Kind) -> String {
     pairwise("fsgnjx", false, &|a, b| (format.inject(a, b, |one, other| one != other), 0));
     let classes: Vec<[u64; 4]> = kind.singles().into_iter().map(|a| [a, 0, format.classify(a), 0]).collect();
     unrounded(&mut body, &format!("fclass.{suffix}"), &classes, true, 1);
-    let raw: Vec<[u64; 4]> = kind
-        .singles()
-        .into_iter()
-        .map(|a| [a, 0, if suffix == "s" { sext(a) } else { a }, 0])
-        .collect();
+    let raw: Vec<[u64; 4]> =
+        kind.singles().into_iter().map(|a| [a, 0, if suffix == "s" { sext(a) } else { a }, 0]).collect();
     unrounded(&mut body, if suffix == "s" { "fmv.x.w" } else { "fmv.x.d" }, &raw, true, 1);
     body.finish()
 }

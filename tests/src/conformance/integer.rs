@@ -234,7 +234,12 @@ fn pairs() -> Vec<(u64, u64)> {
 }
 
 fn singles() -> Vec<u64> {
-    EDGES.iter().copied().chain(Random(0x2545_f491_4f6c_dd1d).take(40).map(|v| v >> (v & 63))).chain((0..64).map(|i| 1 << i)).collect()
+    EDGES
+        .iter()
+        .copied()
+        .chain(Random(0x2545_f491_4f6c_dd1d).take(40).map(|v| v >> (v & 63)))
+        .chain((0..64).map(|i| 1 << i))
+        .collect()
 }
 
 /// The ways in which registers can coincide. x0 as a destination takes nothing; as a source it is zero.

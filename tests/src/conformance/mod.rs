@@ -13,6 +13,9 @@ mod integer;
 mod memory;
 mod protection;
 mod rows;
+mod run;
+
+pub use run::{AMPLE_TIME, Failure};
 
 /// A conformance program.
 #[derive(Clone, Debug)]
@@ -58,7 +61,13 @@ const NOT_JUDGED: &[&str] = &["strict", "paging_strict", "csr_absent", "counters
 /// All programs.
 pub fn programs() -> Vec<Program> {
     let written = WRITTEN.iter().map(|(name, body)| (*name, body.to_string()));
-    let generated = integer::bodies().into_iter().chain(float::bodies()).chain(addresses::bodies()).chain(memory::bodies()).chain(protection::bodies()).chain(csr_numbers::bodies());
+    let generated = integer::bodies()
+        .into_iter()
+        .chain(float::bodies())
+        .chain(addresses::bodies())
+        .chain(memory::bodies())
+        .chain(protection::bodies())
+        .chain(csr_numbers::bodies());
     written
         .chain(generated)
         .map(|(name, body)| Program { name, body, judged_by_qemu: !NOT_JUDGED.contains(&name) })

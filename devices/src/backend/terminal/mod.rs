@@ -15,12 +15,9 @@ use crossterm::terminal::{disable_raw_mode, enable_raw_mode};
 
 use self::escape::{Action, Escape};
 use self::input::Input;
-use self::output::Output;
+use self::output::{Output, PATIENCE};
 use super::{CharacterBackend, Ready};
 use crate::lock;
-
-/// How long the last output may make no progress when the terminal is restored, before it is given up.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The host's terminal as a console. Dropping it writes what is left of the output and restores the terminal.
 pub struct Terminal {
@@ -80,6 +77,12 @@ impl Restorer {
     /// out of raw mode. May be called any number of times.
     pub fn restore(&self) {
         self.0.restore();
+    }
+
+    /// The process has been told to end: from now on no way out waits for a reader that stands still, a pager's pipe
+    /// included.
+    pub fn give_up(&self) {
+        self.0.output.give_up();
     }
 }
 

@@ -26,6 +26,8 @@ struct Queue {
     progress: u64,
     /// Somebody waits for the end of the output.
     hurry: bool,
+    /// Whoever waits for the end of the output gives up after [`PATIENCE`] without progress.
+    impatient: bool,
     /// There was no room for something, and who wrote it has not been told that there is again.
     refused: bool,
     /// Nobody reads any more: output goes nowhere.
@@ -33,6 +35,9 @@ struct Queue {
     /// The thread ends when all is written.
     closed: bool,
 }
+
+/// How long the last output may make no progress before an impatient flush gives it up.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The buffer.
 pub(super) struct Output {
@@ -50,6 +55,7 @@ impl Output {
             writing: false,
             progress: 0,
             hurry: false,
+            impatient: false,
             refused: false,
             broken: false,
             closed: false,
@@ -78,7 +84,7 @@ impl Output {
     }
 
     /// Waits until everything has been written or cannot be; with `patience`, only as long as there is progress that
-    /// often.
+    /// often. [`Output::give_up`] makes it impatient, also while it waits.
     pub(super) fn flush(&self, patience: Option<Duration>) {
         let mut queue = lock(&self.queue);
         queue.hurry = true;
@@ -93,11 +99,16 @@ impl Output {
                 .0;
             if queue.progress != last.0 {
                 last = (queue.progress, Instant::now());
-            } else if patience.is_some_and(|patience| last.1.elapsed() >= patience) {
+            } else if patience.or(queue.impatient.then_some(PATIENCE)).is_some_and(|most| last.1.elapsed() >= most) {
                 break;
             }
         }
         queue.hurry = false;
+    }
+
+    /// Has every flush, those under way too, give up after [`PATIENCE`] without progress.
+    pub(super) fn give_up(&self) {
+        lock(&self.queue).impatient = true;
     }
 
     /// Takes no more; the thread ends when all is written.
@@ -292,6 +303,11 @@ mod tests {
         output.flush(Some(Duration::from_millis(50)));
         assert!(start.elapsed() < Duration::from_secs(5));
         assert_eq!(calls.load(Ordering::SeqCst), 0);
+        let waiting = output.clone();
+        let waiting = std::thread::spawn(move || waiting.flush(None));
+        output.give_up();
+        waiting.join().unwrap();
+        assert_eq!(calls.load(Ordering::SeqCst), 0, "it is the flush that ended");
         drop(release);
         output.flush(None);
         assert_eq!(

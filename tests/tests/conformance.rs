@@ -1,0 +1,46 @@
+//! Every conformance program on every engine.
+
+use cpu::EngineKind;
+use tests::conformance;
+
+/// The engines under test.
+fn engines() -> Vec<EngineKind> {
+    vec![EngineKind::Interpreter]
+}
+
+fn run(name: &str) {
+    let program = conformance::program(name).unwrap_or_else(|| panic!("there is no program '{name}'"));
+    for engine in engines() {
+        if let Err(failure) = program.run(engine, conformance::AMPLE_TIME) {
+            panic!("{engine:?}: {failure}");
+        }
+    }
+}
+
+macro_rules! programs {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { run(stringify!($name)); })*
+
+        #[test]
+        fn all_programs_are_listed() {
+            let mut listed = vec![$(stringify!($name)),*];
+            let mut programs: Vec<_> = conformance::programs().iter().map(|program| program.name).collect();
+            listed.sort();
+            programs.sort();
+            assert_eq!(listed, programs);
+        }
+    };
+}
+
+programs! {
+    rv64i_arithmetic rv64i_branches rv64i_memory rv64i_control
+    m zaamo zalrsc
+    f_arithmetic f_fused f_others f_conversions d_arithmetic d_fused d_others d_conversions fd_memory
+    c_arithmetic c_control zcb_arithmetic
+    zba zbb zbc zbs zicond
+    zicsr csr_numbers csr_absent counters counters_exact
+    traps strict privileged interrupts
+    paging_sv39 paging_sv48 paging_sv57 paging_svpbmt paging_strict
+    paging_permissions_svade paging_permissions_svadu paging_spaces
+    pmp pmp_matching
+}

@@ -84,6 +84,10 @@ pub struct Hart {
     pub(crate) configuration: Configuration,
     #[cfg(feature = "jit")]
     pub(crate) jit: crate::jit::State,
+    /// The machine's other harts.
+    peers: Vec<Arc<HartShared>>,
+    /// Requests to peers to forget writes that this hart wants to hear of, and have not been seen served.
+    unheard: Vec<(usize, u64)>,
     bus: Arc<AddressSpace>,
     shared: Arc<HartShared>,
     clock: Clock,
@@ -133,6 +137,8 @@ impl Hart {
             configuration,
             #[cfg(feature = "jit")]
             jit: crate::jit::State::default(),
+            peers: Vec::new(),
+            unheard: Vec::new(),
             bus,
             shared,
             clock,
@@ -293,8 +299,11 @@ impl Hart {
         self.update_mode();
     }
 
-    /// `fence.i` on this hart: code is looked at again before it runs.
+    /// `fence.i` on this hart: code is looked at again before it runs, and stores that other harts made before are seen.
     pub(crate) fn fence_instructions(&mut self) {
+        if !self.unheard.is_empty() {
+            self.wait_for_peers();
+        }
         self.code_generation += 1;
     }
 
@@ -337,11 +346,51 @@ impl Hart {
         }
     }
 
-    /// Stops this hart's fast path from writing to the page of RAM at `offset` unheard.
+    /// Makes known the machine's other harts, whose writes to code this hart has to hear of.
+    pub fn set_peers<'a>(&mut self, harts: impl IntoIterator<Item = &'a Arc<HartShared>>) {
+        self.peers = harts.into_iter().filter(|hart| hart.id() != self.shared.id()).cloned().collect();
+    }
+
+    /// Makes somebody a listener of the page of RAM at `offset`: writes to it no longer take the fast path, on this
+    /// hart from now on, on the others from their next poll.
+    ///
+    /// A peer may write unheard until then. It makes up for it: when it drops a write entry for the page it counts that
+    /// as a write, so that code read in between is stale. Only [`Hart::fence_instructions`] promises more, and waits.
     pub(crate) fn listen_to_writes(&mut self, offset: u64, flag: PageFlags) {
-        if self.ram.set_flag(offset & !(PAGE_SIZE - 1), flag) {
-            self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset);
+        if !self.ram.set_flag(offset & !(PAGE_SIZE - 1), flag) {
+            return;
         }
+        self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset);
+        for (index, peer) in self.peers.iter().enumerate() {
+            self.unheard.push((index, peer.ask_to_forget(offset)));
+        }
+    }
+
+    /// Waits until no peer can still write unheard to a page that this hart listens to. What peers want this hart to
+    /// forget it forgets meanwhile, so that two that wait for each other both go on. A pause ends the wait: the machine
+    /// then has every hart serve what is posted for it before any of them goes on.
+    fn wait_for_peers(&mut self) {
+        loop {
+            let peers = &self.peers;
+            self.unheard.retain(|(index, ticket)| !peers[*index].has_forgotten(*ticket));
+            if self.unheard.is_empty() || self.shared.events() & event::PAUSE != 0 {
+                return;
+            }
+            self.forget_writes();
+            std::thread::yield_now();
+        }
+    }
+
+    /// Forgets what peers have asked for.
+    fn forget_writes(&mut self) {
+        let (offsets, ticket) = self.shared.take_to_forget();
+        for offset in offsets {
+            if self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset) {
+                // This hart may have written unheard since the peer looked.
+                self.ram.note_write(offset & !(PAGE_SIZE - 1), PAGE_SIZE);
+            }
+        }
+        self.shared.set_forgotten(ticket);
     }
 
     /// Serves what is posted for this hart and takes a due interrupt; a reason to stop, if there is one.
@@ -391,10 +440,11 @@ impl Hart {
         (self.shared.events() & event::PAUSE != 0).then_some(Stop::Pause)
     }
 
-    /// Serves requests of other harts (remote fences).
+    /// Serves what other harts have posted: pages to listen to, remote fences.
     pub fn serve_requests(&mut self) {
         /// Beyond this many pages a fence by address costs more than a full one.
         const PAGES: u64 = 64;
+        self.forget_writes();
         let (requests, ticket) = self.shared.take_requests();
         for request in requests {
             match request {

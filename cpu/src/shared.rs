@@ -41,17 +41,50 @@ pub enum Request {
     },
 }
 
+/// Messages from other threads to a hart's. Who posts gets a ticket, and can see when all up to it have been served.
+struct Mailbox<T> {
+    waiting: Mutex<Vec<T>>,
+    posted: AtomicU64,
+    served: AtomicU64,
+}
+
+impl<T> Mailbox<T> {
+    fn new() -> Self {
+        Self { waiting: Mutex::new(Vec::new()), posted: AtomicU64::new(0), served: AtomicU64::new(0) }
+    }
+
+    fn post(&self, message: T) -> u64 {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(message);
+        // Counted under the lock: a ticket never covers a message that comes later.
+        self.posted.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// All that waits, and the ticket that covers it.
+    fn take(&self) -> (Vec<T>, u64) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut *waiting), self.posted.load(Ordering::SeqCst))
+    }
+
+    fn set_served(&self, ticket: u64) {
+        self.served.store(ticket, Ordering::Release);
+    }
+
+    fn is_served(&self, ticket: u64) -> bool {
+        self.served.load(Ordering::Acquire) >= ticket
+    }
+}
+
 /// What other threads see of a hart.
 pub struct HartShared {
     id: u64,
     /// The bits of `mip` that come from outside (levels of lines) and SSIP, which software also writes.
     pending: AtomicU64,
     event: AtomicU32,
-    /// Requests posted, and how many have been posted and served in all: a waiter remembers the first and waits for
-    /// the second to reach it.
-    requests: Mutex<Vec<Request>>,
-    posted: AtomicU64,
-    served: AtomicU64,
+    requests: Mailbox<Request>,
+    /// Pages of RAM, by offset, to which the fast path may no longer write because somebody listens. Apart from the
+    /// requests, since a hart must be able to serve these while it serves one of those.
+    to_forget: Mailbox<u64>,
     parked: AtomicBool,
     gate: Mutex<()>,
     wake: Condvar,
@@ -64,9 +97,8 @@ impl HartShared {
             id,
             pending: AtomicU64::new(0),
             event: AtomicU32::new(0),
-            requests: Mutex::default(),
-            posted: AtomicU64::new(0),
-            served: AtomicU64::new(0),
+            requests: Mailbox::new(),
+            to_forget: Mailbox::new(),
             parked: AtomicBool::new(false),
             gate: Mutex::new(()),
             wake: Condvar::new(),
@@ -140,26 +172,42 @@ impl HartShared {
 
     /// Posts a request; the ticket is done when [`HartShared::is_served`] says so.
     pub fn post(&self, request: Request) -> u64 {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.push(request);
-        let ticket = self.posted.fetch_add(1, Ordering::SeqCst) + 1;
-        drop(requests);
+        let ticket = self.requests.post(request);
         self.raise(event::REQUEST);
         ticket
     }
 
     /// Whether the request with this ticket has been served.
     pub fn is_served(&self, ticket: u64) -> bool {
-        self.served.load(Ordering::Acquire) >= ticket
+        self.requests.is_served(ticket)
     }
 
     pub(crate) fn take_requests(&self) -> (Vec<Request>, u64) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        (std::mem::take(&mut *requests), self.posted.load(Ordering::SeqCst))
+        self.requests.take()
     }
 
     pub(crate) fn set_served(&self, ticket: u64) {
-        self.served.store(ticket, Ordering::Release);
+        self.requests.set_served(ticket);
+    }
+
+    /// Asks the hart to forget what lets its fast path write to the page of RAM at `offset`.
+    pub(crate) fn ask_to_forget(&self, offset: u64) -> u64 {
+        let ticket = self.to_forget.post(offset);
+        self.raise(event::REQUEST);
+        ticket
+    }
+
+    /// Whether the hart has forgotten what the ticket is for.
+    pub(crate) fn has_forgotten(&self, ticket: u64) -> bool {
+        self.to_forget.is_served(ticket)
+    }
+
+    pub(crate) fn take_to_forget(&self) -> (Vec<u64>, u64) {
+        self.to_forget.take()
+    }
+
+    pub(crate) fn set_forgotten(&self, ticket: u64) {
+        self.to_forget.set_served(ticket);
     }
 }
 

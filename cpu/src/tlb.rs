@@ -243,12 +243,16 @@ impl Tlb {
 
     /// Forgets every write entry that leads to the page at the host's address `host`: somebody wants to hear of writes
     /// to it.
-    pub fn forget_writes_to(&mut self, host: u64) {
+    /// True if there was one.
+    pub fn forget_writes_to(&mut self, host: u64) -> bool {
+        let mut found = false;
         for entry in self.write.iter_mut() {
-            if (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == host & PAGE_MASK {
+            if entry.tag != 0 && (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == host & PAGE_MASK {
                 *entry = Entry::default();
+                found = true;
             }
         }
+        found
     }
 }
 

@@ -227,6 +227,10 @@ impl Machine {
                 Err(_) => crashed = Some(id as u64),
             }
         }
+        // A hart that was waiting for another's answer has it now.
+        for core in &mut self.cores {
+            core.hart.serve_requests();
+        }
         self.clock.pause();
         for mapped in self.bus.devices() {
             mapped.device.pause();

@@ -367,7 +367,8 @@ impl Virt {
         let bus = Arc::new(bus);
         let engines = Engines::new(self.engine, bus.ram(), &configuration)?;
         let cores = wiring.harts.iter().map(|shared| {
-            let hart = Hart::new(configuration.clone(), shared.clone(), bus.clone(), clock.clone());
+            let mut hart = Hart::new(configuration.clone(), shared.clone(), bus.clone(), clock.clone());
+            hart.set_peers(wiring.harts.iter());
             Core::new(hart, engines.engine())
         });
         let cores = cores.collect();

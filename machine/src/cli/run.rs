@@ -1,5 +1,6 @@
 //! `vervet run`.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -50,9 +51,9 @@ pub struct Run {
     #[command(flatten)]
     processor: Processor,
 
-    /// A disk: the path of a raw image; may be given several times
-    #[arg(long, value_name = "FILE")]
-    disk: Vec<PathBuf>,
+    /// A disk: the path of a raw image, which the guest cannot write if `,readonly` follows; may be given several times
+    #[arg(long, value_name = "FILE[,readonly]")]
+    disk: Vec<OsString>,
 
     /// Firmware to run in M-mode instead of the built-in SBI (OpenSBI's fw_dynamic or fw_jump, for example), or `none`
     /// to start the kernel in M-mode
@@ -91,14 +92,19 @@ impl Default for Run {
 
 impl Run {
     pub fn execute(self) -> anyhow::Result<u8> {
-        if self.smp != 1 {
-            bail!("--smp {}: this version runs one hart; leave --smp out or give 1", self.smp);
-        }
         let engine = self.processor.engine()?;
         let boot = self.boot()?;
         let mut slots = Vec::new();
-        for path in &self.disk {
-            let read_only = std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().readonly());
+        for argument in &self.disk {
+            let (path, read_only) = match argument.to_str().and_then(|text| text.strip_suffix(",readonly")) {
+                Some(path) => (Path::new(path), true),
+                None => (Path::new(argument), false),
+            };
+            // The superuser may write what is marked otherwise; the mark was made for a reason.
+            if !read_only && std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().readonly()) {
+                let path = path.display();
+                bail!("disk image {path}: is read-only; change its permissions, or give --disk {path},readonly");
+            }
             slots.push(Slot::Disk(Arc::new(RawDisk::open(path, read_only)?), String::new()));
         }
         slots.extend([Slot::Rng, Slot::Console]);

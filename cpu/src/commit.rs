@@ -61,28 +61,14 @@ struct Observer<'h> {
     accessed: Vec<Accessed>,
 }
 
-macro_rules! forward {
-    ($($name:ident($($operand:ident: $t:ty),*);)*) => {
-        $(fn $name(&mut self, $($operand: $t),*) -> u64 {
-            Ops::$name(self.hart, $($operand),*)
-        })*
-    };
-}
-
 impl Ops for Observer<'_> {
     type V = u64;
     type Exit = Trapped;
 
-    forward! {
-        imm(value: i64); pc(i: &Insn); x(r: u8); f(r: u8);
-        add(a: u64, b: u64); sub(a: u64, b: u64); and(a: u64, b: u64); or(a: u64, b: u64); xor(a: u64, b: u64);
-        shl(a: u64, b: u64); shr(a: u64, b: u64); sar(a: u64, b: u64); rotr(a: u64, b: u64); rotrw(a: u64, b: u64);
-        mul(a: u64, b: u64); mulh(a: u64, b: u64); mulhu(a: u64, b: u64);
-        div(a: u64, b: u64); divu(a: u64, b: u64); rem(a: u64, b: u64); remu(a: u64, b: u64);
-        clz(a: u64); ctz(a: u64); popcount(a: u64); bswap(a: u64); clmul(a: u64, b: u64); clmulh(a: u64, b: u64);
-        sext(a: u64, width: Width); zext(a: u64, width: Width);
-        cmp(cond: Cond, a: u64, b: u64); select(c: u64, a: u64, b: u64);
-        float(i: &Insn, op: FloatOp, format: Format, operands: [u64; 3]);
+    crate::operations::forward_values!();
+
+    fn float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [u64; 3]) -> u64 {
+        Ops::float(self.hart, i, op, format, operands)
     }
 
     fn set_x(&mut self, r: u8, value: u64) {

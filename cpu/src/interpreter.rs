@@ -6,6 +6,7 @@
 
 use crate::block::{Blocks, Found, Op};
 use crate::isa::{self, Flow, Instruction, Opcode, Visitor};
+use crate::quick::{GivenUp, Quick};
 use crate::{Hart, Stop, helpers};
 
 /// How a chain of operations ended.
@@ -22,17 +23,33 @@ pub enum Outcome {
 /// Executes an operation and those behind it.
 pub type Handler = fn(&mut Hart, &Op, &[Op]) -> Outcome;
 
+/// Executes an instruction the quick way, or else in full.
 fn step<I: Instruction>(hart: &mut Hart, op: &Op, rest: &[Op]) -> Outcome {
+    match I::execute(&mut Quick { hart }, &op.insn) {
+        Ok(()) => go_on(hart, rest),
+        Err(GivenUp) => full_step::<I>(hart, op, rest),
+    }
+}
+
+#[inline(always)]
+fn go_on(hart: &mut Hart, rest: &[Op]) -> Outcome {
+    match rest.split_first() {
+        Some((next, rest)) => (next.handler)(hart, next, rest),
+        None => Outcome::Done,
+    }
+}
+
+/// Executes an instruction in full.
+#[cold]
+#[inline(never)]
+fn full_step<I: Instruction>(hart: &mut Hart, op: &Op, rest: &[Op]) -> Outcome {
     if I::execute(hart, &op.insn).is_err() {
         return trapped(hart, op);
     }
     if const { matches!(I::ROW.flow, Flow::Exit) } {
         return Outcome::Exit;
     }
-    match rest.split_first() {
-        Some((next, rest)) => (next.handler)(hart, next, rest),
-        None => Outcome::Done,
-    }
+    go_on(hart, rest)
 }
 
 #[cold]

@@ -18,6 +18,7 @@ mod memory;
 mod mmu;
 mod operations;
 mod pmp;
+mod quick;
 mod shared;
 mod tlb;
 mod trap;

@@ -86,42 +86,48 @@ impl Hart {
         Some(self.host_offset(host))
     }
 
+    /// Loads, zero-extended, if the TLB has the translation.
+    #[inline(always)]
+    pub(crate) fn load_quick(&self, address: u64, width: Width) -> Option<u64> {
+        let tag = tlb::tag(address, width.bytes(), self.data_context);
+        let offset = self.host_offset(probe(&self.tlb.read, address, tag)?);
+        match width {
+            Width::Byte => self.ram.load_u8(offset).map(u64::from),
+            Width::Half => self.ram.load_u16(offset).map(u64::from),
+            Width::Word => self.ram.load_u32(offset).map(u64::from),
+            Width::Double => self.ram.load_u64(offset),
+        }
+    }
+
+    /// Stores the low bits of `value`, if the TLB has the translation.
+    #[inline(always)]
+    pub(crate) fn store_quick(&self, address: u64, width: Width, value: u64) -> Option<()> {
+        let tag = tlb::tag(address, width.bytes(), self.data_context);
+        let offset = self.host_offset(probe(&self.tlb.write, address, tag)?);
+        match width {
+            Width::Byte => self.ram.store_u8(offset, value as u8),
+            Width::Half => self.ram.store_u16(offset, value as u16),
+            Width::Word => self.ram.store_u32(offset, value as u32),
+            Width::Double => self.ram.store_u64(offset, value),
+        }
+    }
+
     /// Loads, zero-extended.
     #[inline(always)]
     pub(crate) fn load_virtual(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
-        let tag = tlb::tag(address, width.bytes(), self.data_context);
-        if let Some(host) = probe(&self.tlb.read, address, tag) {
-            let offset = self.host_offset(host);
-            let value = match width {
-                Width::Byte => self.ram.load_u8(offset).map(u64::from),
-                Width::Half => self.ram.load_u16(offset).map(u64::from),
-                Width::Word => self.ram.load_u32(offset).map(u64::from),
-                Width::Double => self.ram.load_u64(offset),
-            };
-            if let Some(value) = value {
-                return Ok(value);
-            }
+        match self.load_quick(address, width) {
+            Some(value) => Ok(value),
+            None => self.load_slow(address, width),
         }
-        self.load_slow(address, width)
     }
 
     /// Stores the low bits of `value`.
     #[inline(always)]
     pub(crate) fn store_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<(), Trapped> {
-        let tag = tlb::tag(address, width.bytes(), self.data_context);
-        if let Some(host) = probe(&self.tlb.write, address, tag) {
-            let offset = self.host_offset(host);
-            let stored = match width {
-                Width::Byte => self.ram.store_u8(offset, value as u8),
-                Width::Half => self.ram.store_u16(offset, value as u16),
-                Width::Word => self.ram.store_u32(offset, value as u32),
-                Width::Double => self.ram.store_u64(offset, value),
-            };
-            if stored.is_some() {
-                return Ok(());
-            }
+        match self.store_quick(address, width, value) {
+            Some(()) => Ok(()),
+            None => self.store_slow(address, width, value),
         }
-        self.store_slow(address, width, value)
     }
 
     /// How many bytes of an access lie in its first page.

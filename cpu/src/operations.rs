@@ -8,15 +8,44 @@ use crate::isa::{AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, IntFormat, 
 use crate::trap::Exception;
 use crate::{Hart, Trapped};
 
+/// The operations on values alone, for an instance of [`Ops`] with a field `hart`: they are the hart's.
+macro_rules! forward_values {
+    () => {
+        $crate::operations::forward_values! {
+            imm(value: i64); pc(i: &Insn); x(r: u8); f(r: u8);
+            add(a: u64, b: u64); sub(a: u64, b: u64); and(a: u64, b: u64); or(a: u64, b: u64); xor(a: u64, b: u64);
+            shl(a: u64, b: u64); shr(a: u64, b: u64); sar(a: u64, b: u64); rotr(a: u64, b: u64); rotrw(a: u64, b: u64);
+            mul(a: u64, b: u64); mulh(a: u64, b: u64); mulhu(a: u64, b: u64);
+            div(a: u64, b: u64); divu(a: u64, b: u64); rem(a: u64, b: u64); remu(a: u64, b: u64);
+            clz(a: u64); ctz(a: u64); popcount(a: u64); bswap(a: u64); clmul(a: u64, b: u64); clmulh(a: u64, b: u64);
+            sext(a: u64, width: Width); zext(a: u64, width: Width);
+            cmp(cond: Cond, a: u64, b: u64); select(c: u64, a: u64, b: u64);
+        }
+    };
+    ($($name:ident($($operand:ident: $t:ty),*);)*) => {
+        $(#[inline(always)]
+        fn $name(&mut self, $($operand: $t),*) -> u64 {
+            Ops::$name(self.hart, $($operand),*)
+        })*
+    };
+}
+pub(crate) use forward_values;
+
 /// The 128-bit carry-less product.
 pub(crate) fn carryless_product(a: u64, b: u64) -> u128 {
     (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |product, bit| product ^ u128::from(a) << bit)
 }
 
 impl Hart {
+    /// Whether an instruction can be at `target`.
+    #[inline(always)]
+    pub(crate) fn is_aligned(&self, target: u64) -> bool {
+        target & 3 == 0 || target & self.instruction_alignment() == 0
+    }
+
     #[inline(always)]
     fn goto(&mut self, target: u64) -> Result<(), Trapped> {
-        if target & 3 != 0 && target & self.instruction_alignment() != 0 {
+        if !self.is_aligned(target) {
             return Err(self.raise(Exception::InstructionAddressMisaligned, target));
         }
         self.pc = target;

@@ -10,12 +10,15 @@
 
 mod arena;
 mod effects;
+mod float;
 mod host;
 mod perf;
 mod region;
 mod runtime;
 mod shared;
 mod state;
+#[cfg(test)]
+mod tests;
 mod translate;
 
 use std::sync::Arc;

@@ -58,6 +58,10 @@ pub(super) enum V {
     Single(Value),
     /// An F32 with ones above it.
     Boxed(Value),
+    /// The sign bit of a float, in place.
+    Sign(Value),
+    /// A float without its sign bit.
+    Magnitude(Value),
 }
 
 /// The function that all regions are.
@@ -109,12 +113,12 @@ impl Memory {
 
 /// Translates one region.
 pub(super) struct Translator<'a, 'b> {
-    b: &'a mut FunctionBuilder<'b>,
+    pub(super) b: &'a mut FunctionBuilder<'b>,
     region: &'a Region,
     memory: Memory,
-    host: Host,
+    pub(super) host: Host,
     /// Whether dynamic rounding is to nearest, ties to even.
-    nearest: bool,
+    pub(super) nearest: bool,
     labels: Vec<Label>,
     variables: [Option<Variable>; 64],
     /// The entry's virtual address.
@@ -140,9 +144,13 @@ pub(super) struct Translator<'a, 'b> {
     /// its flags count.
     unused: Registers,
     float_dirty: bool,
+    /// Whether nothing but its use keeps the floating-point operation of the current instruction alive.
+    pub(super) fragile: bool,
     /// Instructions of the block before the current one, and those owed.
     count: u32,
     op: Op,
+    /// The last negation: the result and what was negated.
+    negation: Option<(Value, Value)>,
     condition: Option<Value>,
     target: Option<Value>,
     /// Whether the current instruction runs a helper that says where to go on.
@@ -173,6 +181,9 @@ fn memory_type(width: Width) -> Type {
 fn width_bits(width: Width) -> i64 {
     width.bytes() as i64 - 1
 }
+
+/// The sign bit of an F32.
+const SINGLE_SIGN: i64 = 1 << 31;
 
 /// Translates `region`.
 pub(super) fn translate(
@@ -217,8 +228,10 @@ pub(super) fn translate(
         behind: 0,
         unused: 0,
         float_dirty: false,
+        fragile: false,
         count: 0,
         op: region.blocks[0].ops[0],
+        negation: None,
         condition: None,
         target: None,
         exits: false,
@@ -259,7 +272,7 @@ impl Translator<'_, '_> {
     }
 
     /// A value as 64 bits.
-    fn int(&mut self, v: V) -> Value {
+    pub(super) fn int(&mut self, v: V) -> Value {
         match v {
             V::Const(value) => self.constant(value),
             V::Int(value) => value,
@@ -268,6 +281,13 @@ impl Translator<'_, '_> {
             V::Single(value) => {
                 let bits = self.b.ins().bitcast(I32, MemFlagsData::new(), value);
                 self.b.ins().uextend(I64, bits)
+            }
+            V::Sign(value) | V::Magnitude(value) => {
+                let wide = self.b.func.dfg.value_type(value) == F64;
+                let mask = if wide { i64::MIN } else { 1 << 31 };
+                let mask = if matches!(v, V::Sign(_)) { mask } else { mask.wrapping_sub(1) };
+                let bits = self.int(if wide { V::Double(value) } else { V::Single(value) });
+                self.b.ins().band_imm_s(bits, mask)
             }
             V::Boxed(value) => {
                 let bits = self.b.ins().bitcast(I32, MemFlagsData::new(), value);
@@ -474,13 +494,13 @@ impl Translator<'_, '_> {
     }
 
     /// Branches to two labels that nothing else leads to from now on.
-    fn branch_to(&mut self, condition: Value, then: Label, otherwise: Label) {
+    pub(super) fn branch_to(&mut self, condition: Value, then: Label, otherwise: Label) {
         self.b.ins().brif(condition, then, [], otherwise, []);
         self.b.seal_block(then);
         self.b.seal_block(otherwise);
     }
 
-    fn cold(&mut self) -> Label {
+    pub(super) fn cold(&mut self) -> Label {
         let label = self.b.create_block();
         self.b.set_cold_block(label);
         label
@@ -537,6 +557,7 @@ impl Translator<'_, '_> {
         (self.condition, self.target, self.ended) = (None, None, false);
         for (place, op) in block.ops.iter().enumerate() {
             self.op = *op;
+            self.fragile = false;
             self.exits = block.end == End::Exit && place + 1 == block.ops.len();
             let Ok(()) = isa::execute_row(op.opcode, self, &op.insn);
             self.count += 1;
@@ -771,7 +792,7 @@ impl Translator<'_, '_> {
         }
     }
 
-    fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
+    pub(super) fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
         let site = Box::new(FloatSite { insn: *i, op, format });
         let address = self.constant(&raw const *site as i64);
         self.sites.push(site);
@@ -884,10 +905,10 @@ impl Ops for Translator<'_, '_> {
     fn set_x(&mut self, r: u8, value: V) {
         if x_bit(r) != 0 {
             self.write(r.into(), value);
-            if self.op.effects.floats {
+            if self.fragile {
                 self.unused |= x_bit(r);
             }
-        } else if self.op.effects.floats {
+        } else if self.fragile {
             let value = self.int(value);
             self.b.ins().store(self.memory.hart, value, self.hart, offset::DISCARDED);
         }
@@ -900,12 +921,40 @@ impl Ops for Translator<'_, '_> {
     fn set_f(&mut self, r: u8, value: V) {
         self.dirty_floats();
         self.write(32 + u32::from(r & 31), value);
-        if self.op.effects.floats {
+        if self.fragile {
             self.unused |= f_bit(r);
         }
     }
 
-    binary! { sub isub and band xor bxor mulh smulhi mulhu umulhi mul imul }
+    binary! { sub isub mulh smulhi mulhu umulhi mul imul }
+
+    fn and(&mut self, a: V, b: V) -> V {
+        match (a, b) {
+            (V::Double(value), V::Const(i64::MIN)) => V::Sign(value),
+            (V::Double(value), V::Const(i64::MAX)) => V::Magnitude(value),
+            (V::Single(value), V::Const(SINGLE_SIGN)) => V::Sign(value),
+            (V::Single(value), V::Const(mask)) if mask == !SINGLE_SIGN => V::Magnitude(value),
+            _ => self.binary(a, b, |t, a, b| t.b.ins().band(a, b)),
+        }
+    }
+
+    fn xor(&mut self, a: V, b: V) -> V {
+        match (a, b) {
+            (V::Double(value), V::Const(i64::MIN)) => {
+                let negated = self.b.ins().fneg(value);
+                self.negation = Some((negated, value));
+                V::Double(negated)
+            }
+            (V::Single(value), V::Const(SINGLE_SIGN)) => {
+                let negated = self.b.ins().fneg(value);
+                self.negation = Some((negated, value));
+                V::Single(negated)
+            }
+            (V::Double(value), V::Sign(sign)) if value == sign => V::Double(self.b.ins().fabs(value)),
+            (V::Single(value), V::Sign(sign)) if value == sign => V::Single(self.b.ins().fabs(value)),
+            _ => self.binary(a, b, |t, a, b| t.b.ins().bxor(a, b)),
+        }
+    }
 
     fn add(&mut self, a: V, b: V) -> V {
         match (a, b) {
@@ -919,6 +968,16 @@ impl Ops for Translator<'_, '_> {
         const UPPER: i64 = !0xffff_ffff;
         match (a, b) {
             (V::Single(value), V::Const(UPPER)) => V::Boxed(value),
+            // Sign injection.
+            (V::Magnitude(value), V::Sign(sign)) => {
+                let t = self.b.func.dfg.value_type(value);
+                let value = match self.negation {
+                    _ if value == sign => value,
+                    Some((negated, of)) if negated == sign && of == value => negated,
+                    _ => self.b.ins().fcopysign(value, sign),
+                };
+                if t == F64 { V::Double(value) } else { V::Single(value) }
+            }
             _ => self.binary(a, b, |t, a, b| t.b.ins().bor(a, b)),
         }
     }
@@ -1198,7 +1257,10 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
-        self.exact_float(i, op, format, operands)
+        match self.host_float(i, op, format, operands) {
+            Some(value) => value,
+            None => self.exact_float(i, op, format, operands),
+        }
     }
 
     fn call(&mut self, i: &Insn, helper: Helper) -> Result<(), Infallible> {

@@ -1,0 +1,520 @@
+//! The JIT against the interpreter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bus::{AddressSpace, Clock, PAGE_SIZE, Ram};
+
+use super::JitOptions;
+use crate::extension::ExtensionSet;
+use crate::isa::{self, Flow, Opcode};
+use crate::{Configuration, Engine, EngineKind, Engines, Hart, HartShared, Stop, event};
+
+const BASE: u64 = 0x8000_0000;
+const CODE: u64 = BASE + 0x1000;
+const DATA: u64 = BASE + 0x8000;
+const SIZE: u64 = 1 << 20;
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+fn configuration() -> Configuration {
+    Configuration {
+        extensions: ExtensionSet::implemented(),
+        page_table_levels: 5,
+        built_in_sbi: false,
+        reset_vector: CODE,
+    }
+}
+
+fn jit(threshold: u32) -> EngineKind {
+    EngineKind::Jit(JitOptions { threshold, cache_size: 8 << 20, ..JitOptions::default() })
+}
+
+/// A machine with one hart.
+struct Machine {
+    ram: Ram,
+    hart: Hart,
+    engine: Engine,
+}
+
+impl Machine {
+    fn new(kind: EngineKind) -> Self {
+        let ram = Ram::new(BASE, SIZE).unwrap();
+        let engine = Engines::new(kind, &ram, &configuration()).unwrap().engine();
+        let bus = Arc::new(AddressSpace::new(ram.clone()));
+        let hart = Hart::new(configuration(), Arc::new(HartShared::new(0)), bus, Clock::host());
+        Self { ram, hart, engine }
+    }
+
+    fn load(&self, address: u64, words: &[u32]) {
+        for (place, word) in words.iter().enumerate() {
+            self.ram.write(address + 4 * place as u64, &word.to_le_bytes()).unwrap();
+        }
+    }
+
+    fn run(&mut self, budget: u64) -> Stop {
+        self.engine.run(&mut self.hart, budget)
+    }
+
+    fn memory(&self) -> Vec<u8> {
+        let mut bytes = vec![0; SIZE as usize];
+        self.ram.read(BASE, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn statistics(&self) -> super::JitStatistics {
+        match &self.engine {
+            Engine::Jit(jit) => jit.statistics(),
+            Engine::Interpreter(_) => unreachable!(),
+        }
+    }
+}
+
+/// Goes on behind the instruction that trapped, somewhere in the page of [`CODE`].
+const HANDLER: &[u32] = &[
+    0x3402_92f3, // csrrw t0, mscratch, t0
+    0x1403_1373, // csrrw t1, sscratch, t1
+    0x0000_1317, // auipc t1, 1
+    0x00c3_5313, // srli t1, t1, 12
+    0x00c3_1313, // slli t1, t1, 12
+    0x3410_22f3, // csrr t0, mepc
+    0x0042_8293, // addi t0, t0, 4
+    0x0342_9293, // slli t0, t0, 52
+    0x0342_d293, // srli t0, t0, 52
+    0x0062_82b3, // add t0, t0, t1
+    0x3412_9073, // csrw mepc, t0
+    0x1403_1373, // csrrw t1, sscratch, t1
+    0x3402_92f3, // csrrw t0, mscratch, t0
+    0x3020_0073, // mret
+];
+
+/// Registers whose content depends on time or on when interrupts are taken, or that take the handler away.
+fn is_unsteady(csr: u32) -> bool {
+    matches!(
+        csr,
+        0xc01 | 0xc81 | 0x14d | 0x104 | 0x144 | 0x304 | 0x344 | 0x303 | 0x302 | 0x305 | 0x340 | 0x140 | 0x180 | 0x320
+    ) || (0x323..=0x33f).contains(&csr)
+        || (0x3a0..=0x3ef).contains(&csr)
+        || csr & 0xc00 == 0xc00 && csr & 0xff > 2
+        || (0xb03..=0xb1f).contains(&csr)
+}
+
+/// A random encoding of a row of the table.
+fn encoding(random: &mut Random, opcode: Opcode) -> Option<u32> {
+    let pattern = &opcode.row().pattern;
+    let mut word = random.next() as u32 & !pattern.mask | pattern.value;
+    if pattern.length == 2 {
+        word &= 0xffff;
+    }
+    let (found, insn) = isa::decode(word, &ExtensionSet::implemented())?;
+    let row = found.row();
+    if word & 0x7f == 0x73 && word >> 12 & 7 != 0 && is_unsteady(word >> 20) {
+        return None;
+    }
+    // Far targets would leave the page at once.
+    if matches!(row.flow, Flow::Branch | Flow::Jump) && i64::from(insn.imm).unsigned_abs() > 256 {
+        return None;
+    }
+    (row.mnemonic != "wfi" && row.mnemonic != "mret" && row.mnemonic != "sret").then_some(word)
+}
+
+fn random_program(random: &mut Random) -> Vec<u8> {
+    let opcodes: Vec<Opcode> = Opcode::all().collect();
+    let mut bytes = Vec::new();
+    while bytes.len() < 700 {
+        // Mostly valid, sometimes not.
+        if random.below(64) == 0 {
+            bytes.extend((random.next() as u16).to_le_bytes());
+            continue;
+        }
+        let opcode = opcodes[random.below(opcodes.len() as u64) as usize];
+        let Some(word) = encoding(random, opcode) else { continue };
+        let length = if word & 3 == 3 { 4 } else { 2 };
+        bytes.extend(&word.to_le_bytes()[..length]);
+    }
+    // Back to the start.
+    let offset = -(bytes.len() as i64 + 4) as u32;
+    bytes.extend([0x01, 0x00, 0x01, 0x00]); // two c.nop
+    let jump = 0x6f | (offset >> 12 & 0xff) << 12 | (offset >> 11 & 1) << 20 | (offset >> 1 & 0x3ff) << 21
+        | (offset >> 20 & 1) << 31;
+    bytes.extend(jump.to_le_bytes());
+    bytes
+}
+
+const INTERESTING: [u64; 16] = [
+    0,
+    1,
+    u64::MAX,
+    i64::MIN as u64,
+    0x7ff8_0000_0000_0000,
+    0x7ff0_0000_0000_0001,
+    0x7ff0_0000_0000_0000,
+    0x0000_0000_0000_0001,
+    0x000f_ffff_ffff_ffff,
+    0x7fef_ffff_ffff_ffff,
+    0x3ff0_0000_0000_0000,
+    0xc3e0_0000_0000_0000,
+    0xffff_ffff_7fc0_0000,
+    0xffff_ffff_7f80_0001,
+    0xffff_ffff_0080_0000,
+    0xffff_ffff_4f00_0000,
+];
+
+fn prepare(machine: &mut Machine, program: &[u8], seed: u64) {
+    let mut random = Random(seed);
+    machine.load(BASE, HANDLER);
+    machine.ram.write(CODE, program).unwrap();
+    for at in (0..0x4000).step_by(8) {
+        let value = if random.below(2) == 0 { random.next() } else { INTERESTING[random.below(16) as usize] };
+        machine.ram.write(DATA - 0x2000 + at, &value.to_le_bytes()).unwrap();
+    }
+    let hart = &mut machine.hart;
+    for r in 1..32 {
+        // Most are addresses, some at a page's end.
+        let value = match random.below(8) {
+            0 => INTERESTING[random.below(16) as usize],
+            1 => random.next(),
+            2 => DATA + PAGE_SIZE - 4,
+            _ => DATA + random.below(64) * 8,
+        };
+        hart.set_x(r, value);
+    }
+    for r in 0..32 {
+        let single = 0xffff_ffff_0000_0000 | random.next() >> 32;
+        let value = match random.below(4) {
+            0 => INTERESTING[random.below(16) as usize],
+            1 => single,
+            2 => 0x3ff0_0000_0000_0000 | random.next() >> 12,
+            _ => random.next(),
+        };
+        hart.set_f(r, value);
+    }
+    hart.set_pc(CODE);
+    let mut set = |number, value| hart.write_csr(number, value).unwrap();
+    set(0x305, BASE); // mtvec
+    set(0x300, 0x6000 | random.below(2) << 13); // mstatus.FS
+    set(0x003, random.below(6) << 5 & 0xe0); // fcsr
+    // Code cannot be written, by nobody; when a store to it shows would be the engine's choice. The rest is open.
+    set(0x3b0, (BASE >> 2) | 0x3ff);
+    set(0x3b1, u64::MAX >> 10);
+    set(0x3a0, 0x1f << 8 | 0x9d);
+}
+
+fn assert_equal(reference: &Machine, other: &Machine, what: &str) {
+    let (a, b) = (&reference.hart, &other.hart);
+    assert_eq!(a.counts.retired, b.counts.retired, "{what}: retired (pc {:#x}, {:#x})", a.pc, b.pc);
+    assert_eq!(a.pc, b.pc, "{what}: pc");
+    for r in 0..32 {
+        assert_eq!(a.x[r], b.x[r], "{what}: x{r} (pc {:#x})", a.pc);
+        assert_eq!(a.f[r], b.f[r], "{what}: f{r} (pc {:#x})", a.pc);
+    }
+    assert_eq!(a.csr, b.csr, "{what}: CSRs");
+    assert_eq!(a.privilege, b.privilege, "{what}: privilege");
+    assert_eq!(a.reservation, b.reservation, "{what}: reservation");
+    assert!(reference.memory() == other.memory(), "{what}: memory");
+}
+
+#[test]
+fn random_programs_do_the_same_as_interpreted() {
+    let programs = std::env::var("RANDOM_PROGRAMS").ok().and_then(|count| count.parse().ok()).unwrap_or(24);
+    let first = std::env::var("RANDOM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
+    for seed in first..first + programs {
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let program = random_program(&mut random);
+        let mut machines = [Machine::new(EngineKind::Interpreter), Machine::new(jit(1))];
+        for machine in &mut machines {
+            prepare(machine, &program, random.0);
+        }
+        for round in 0..4 {
+            for machine in &mut machines {
+                let limit = machine.hart.counts.retired + 1500;
+                // A stop other than the budget's is at the same place in both.
+                while machine.hart.counts.retired < limit {
+                    let left = limit - machine.hart.counts.retired;
+                    let before = machine.hart.counts.retired;
+                    if machine.run(left) == Stop::Budget && machine.hart.counts.retired == before {
+                        break; // nothing but traps
+                    }
+                }
+            }
+            let [reference, other] = &machines;
+            assert_equal(reference, other, &format!("program {seed}, round {round}"));
+        }
+    }
+}
+
+/// Counts a0 down from 2^20 by 1, through a store.
+const COUNTDOWN: &[u32] = &[
+    0x0010_0537, // lui a0, 0x100
+    0x8000_85b7, // lui a1, 0x80008
+    0x0205_9593, // slli a1, a1, 32
+    0x0205_d593, // srli a1, a1, 32
+    0x00a5_b023, // sd a0, 0(a1)
+    0xfff5_0513, // addi a0, a0, -1
+    0xfe05_1ce3, // bnez a0, -8
+    0x0000_006f, // j .
+];
+
+#[test]
+fn at_threshold_one_code_runs_translated() {
+    let mut machine = Machine::new(jit(1));
+    machine.load(CODE, COUNTDOWN);
+    machine.run(4 << 20);
+    let statistics = machine.statistics();
+    let all = statistics.translated + statistics.interpreted;
+    assert_eq!(all, 4 << 20);
+    assert!(statistics.translated * 100 >= all * 99, "{statistics:?}");
+    assert_eq!(machine.hart.pc, CODE + 28);
+}
+
+#[test]
+fn budgets_are_exact() {
+    let mut machines = [Machine::new(EngineKind::Interpreter), Machine::new(jit(1))];
+    for budget in [1, 2, 511, 512, 513, 1000, 4097, 3] {
+        for machine in &mut machines {
+            machine.load(CODE, COUNTDOWN);
+            let before = machine.hart.counts.retired;
+            assert_eq!(machine.run(budget), Stop::Budget);
+            assert_eq!(machine.hart.counts.retired - before, budget);
+        }
+        let [reference, other] = &machines;
+        assert_equal(reference, other, "countdown");
+    }
+}
+
+/// Runs on a thread of its own until told to pause; fails if that does not end it.
+fn ends_when_told(mut machine: Machine, tell: impl FnOnce(&Ram, &HartShared)) -> Machine {
+    let (ram, shared) = (machine.ram.clone(), machine.hart.shared().clone());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        machine.run(u64::MAX);
+        sender.send(()).ok();
+        machine
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    tell(&ram, &shared);
+    receiver.recv_timeout(Duration::from_secs(20)).expect("the hart goes on");
+    thread.join().unwrap()
+}
+
+#[test]
+fn an_interrupt_reaches_a_loop_that_touches_no_memory() {
+    for threshold in [1, 50] {
+        let machine = Machine::new(jit(threshold));
+        machine.load(CODE, &[0x0010_0513, 0x0000_006f]); // li a0, 1; j .
+        let machine = ends_when_told(machine, |_, shared| shared.raise(event::PAUSE));
+        assert_eq!(machine.hart.pc, CODE + 4);
+        assert!(machine.statistics().translated > 0);
+    }
+}
+
+#[test]
+fn a_loop_sees_what_somebody_else_stores() {
+    for threshold in [1, 50] {
+        let machine = Machine::new(jit(threshold));
+        // lui a1, 0x80008; slli, srli; 1: ld a0, 0(a1); beqz a0, 1b; wfi
+        let program =
+            [0x8000_85b7, 0x0205_9593, 0x0205_d593, 0x0005_b503, 0xfe05_0ee3, 0x1050_0073];
+        machine.load(CODE, &program);
+        let machine = ends_when_told(machine, |ram, _| ram.store_u64(DATA - BASE, 7).unwrap());
+        assert_eq!(machine.hart.x(10), 7);
+        assert!(machine.statistics().translated > 0);
+    }
+}
+
+#[test]
+fn code_that_is_written_is_translated_anew() {
+    let mut machine = Machine::new(jit(1));
+    // A loop of: a0 += N, where the immediate N is rewritten each time round, with fence.i.
+    // lui a1,0x80001; slli; srli; lw a2,32(a1) is the instruction at `patched`.
+    let program = [
+        0x8000_15b7, // lui a1, 0x80001
+        0x0205_9593, // slli a1, a1, 32
+        0x0205_d593, // srli a1, a1, 32
+        0x0010_06b7, // lui a3, 0x100: one more in the immediate of an addi
+        0x0640_0713, // li a4, 100
+        0x01c5_a603, // loop: lw a2, 28(a1)
+        0x0000_100f, // fence.i
+        0x0015_0513, // patched: addi a0, a0, 1
+        0x00d6_0633, // add a2, a2, a3
+        0x00c5_ae23, // sw a2, 28(a1)
+        0xfff7_0713, // addi a4, a4, -1
+        0xfe07_14e3, // bnez a4, loop
+        0x0000_006f, // j .
+    ];
+    machine.load(CODE, &program);
+    machine.run(2000);
+    assert_eq!(machine.hart.pc, CODE + 48);
+    assert_eq!(machine.hart.x(10), (1..=100).sum::<u64>());
+    assert!(machine.statistics().translated > 0);
+}
+
+#[test]
+fn code_written_by_a_device_is_seen_without_a_fence() {
+    for threshold in [1, 50] {
+        let machine = Machine::new(jit(threshold));
+        machine.load(CODE, &[0x0010_0513, 0x0000_006f]); // li a0, 1; 1: j 1b
+        let machine = ends_when_told(machine, |ram, _| {
+            // wfi
+            ram.write(CODE + 4, &0x1050_0073_u32.to_le_bytes()).unwrap();
+        });
+        assert_eq!(machine.hart.pc, CODE + 8);
+    }
+}
+
+/// Sv39 tables at `BASE + 0x10000`: the pages of two virtual addresses, all rights, and an identity gigapage for the rest.
+struct Tables<'a>(&'a Ram);
+
+impl Tables<'_> {
+    const ROOT: u64 = BASE + 0x1_0000;
+    const MIDDLE: u64 = BASE + 0x1_1000;
+    const LEAVES: u64 = BASE + 0x1_2000;
+
+    fn write(&self, address: u64, value: u64) {
+        self.0.write(address, &value.to_le_bytes()).unwrap();
+    }
+
+    fn prepare(&self) {
+        self.write(Self::ROOT, (Self::MIDDLE >> 12) << 10 | 1);
+        self.write(Self::ROOT + 16, (BASE >> 12) << 10 | 0xcf);
+        self.write(Self::MIDDLE, (Self::LEAVES >> 12) << 10 | 1);
+    }
+
+    /// Maps the page at virtual address `page * 4096` below 2 MiB.
+    fn map(&self, page: u64, physical: Option<u64>) {
+        self.write(Self::LEAVES + page * 8, physical.map_or(0, |physical| (physical >> 12) << 10 | 0xcf));
+    }
+
+    fn satp(asid: u64) -> u64 {
+        8 << 60 | asid << 44 | Self::ROOT >> 12
+    }
+}
+
+/// A machine in S-mode with those tables on, and PMP open.
+fn paged(threshold: u32) -> Machine {
+    let mut machine = Machine::new(jit(threshold));
+    Tables(&machine.ram).prepare();
+    let hart = &mut machine.hart;
+    hart.open_pmp();
+    hart.write_csr(0x305, BASE).unwrap();
+    hart.write_csr(0x180, Tables::satp(1)).unwrap();
+    hart.set_privilege(crate::Privilege::Supervisor);
+    machine
+}
+
+const RETURN: u32 = 0x0000_8067; // ret
+
+/// Calls `address` with ra leading to a `j .` that is `BASE + 0x20000`.
+fn call(machine: &mut Machine, address: u64) {
+    const END: u64 = BASE + 0x2_0000;
+    machine.load(END, &[0x0000_006f]);
+    machine.hart.set_pc(address);
+    machine.hart.set_x(1, END);
+    machine.run(2000);
+    assert_eq!(machine.hart.pc, END, "the call comes back");
+}
+
+#[test]
+fn a_remapped_page_runs_its_new_code_after_a_fence() {
+    let mut machine = paged(1);
+    machine.load(CODE, &[0x0010_0513, RETURN]); // li a0, 1
+    machine.load(CODE + 0x1000, &[0x0020_0513, RETURN]); // li a0, 2
+    for round in 0..6 {
+        Tables(&machine.ram).map(5, Some(CODE + round % 2 * 0x1000));
+        machine.hart.fence_translations((round > 2).then_some(0x5000), None);
+        call(&mut machine, 0x5000);
+        assert_eq!(machine.hart.x(10), 1 + round % 2);
+    }
+    assert!(machine.statistics().translated > machine.statistics().interpreted);
+}
+
+#[test]
+fn one_physical_page_at_two_virtual_addresses() {
+    let mut machine = paged(1);
+    machine.load(CODE, &[0x0000_0517, RETURN]); // auipc a0, 0
+    for page in [5, 9, 5, 9] {
+        Tables(&machine.ram).map(page, Some(CODE));
+        call(&mut machine, page * 4096);
+        assert_eq!(machine.hart.x(10), page * 4096);
+    }
+}
+
+#[test]
+fn a_region_over_two_pages_follows_the_second_ones_mapping() {
+    let mut machine = paged(1);
+    // The first page ends in a jump into the second.
+    machine.load(CODE + 0xffc, &[0x0040_006f]); // j +4
+    machine.load(CODE + 0x1000, &[0x0010_0513, RETURN]);
+    machine.load(CODE + 0x2000, &[0x0020_0513, RETURN]);
+    let tables = |machine: &Machine, second| {
+        Tables(&machine.ram).map(5, Some(CODE));
+        Tables(&machine.ram).map(6, second);
+    };
+    for (second, value) in [(0x1000, 1), (0x2000, 2), (0x1000, 1), (0x2000, 2)] {
+        tables(&machine, Some(CODE + second));
+        machine.hart.fence_translations(Some(0x6000), None);
+        call(&mut machine, 0x6000);
+        call(&mut machine, 0x5ffc);
+        assert_eq!(machine.hart.x(10), value);
+    }
+    // And where it is gone, the jump arrives and the fetch faults.
+    tables(&machine, None);
+    machine.hart.fence_translations(Some(0x6000), None);
+    machine.load(BASE, &[0x0000_006f]);
+    machine.hart.set_pc(0x5ffc);
+    machine.run(100);
+    assert_eq!((machine.hart.csr.mcause, machine.hart.csr.mepc, machine.hart.csr.mtval), (12, 0x6000, 0x6000));
+}
+
+#[test]
+fn address_spaces_keep_apart() {
+    let mut machine = paged(1);
+    machine.load(CODE, &[0x0010_0513, RETURN]);
+    machine.load(CODE + 0x1000, &[0x0020_0513, RETURN]);
+    // A second set of tables, for another ASID: only the leaves differ.
+    let second = BASE + 0x1_8000;
+    let tables = Tables(&machine.ram);
+    tables.map(5, Some(CODE));
+    tables.write(second, ((second + 0x1000) >> 12) << 10 | 1);
+    tables.write(second + 16, (BASE >> 12) << 10 | 0xcf);
+    tables.write(second + 0x1000, ((second + 0x2000) >> 12) << 10 | 1);
+    tables.write(second + 0x2000 + 40, ((CODE + 0x1000) >> 12) << 10 | 0xcf);
+    for round in 0..6 {
+        let satp = if round % 2 == 0 { Tables::satp(1) } else { 8 << 60 | 2 << 44 | second >> 12 };
+        machine.hart.write_csr(0x180, satp).unwrap();
+        call(&mut machine, 0x5000);
+        assert_eq!(machine.hart.x(10), 1 + round % 2);
+    }
+}
+
+#[test]
+fn a_full_arena_is_emptied() {
+    // Code that is rewritten again and again fills the smallest arena.
+    let options = JitOptions { threshold: 1, cache_size: 16 << 10, ..JitOptions::default() };
+    let mut machine = Machine::new(EngineKind::Jit(options));
+    for round in 0..200_u32 {
+        let mut program = vec![0x0015_0513; 40]; // addi a0, a0, 1
+        program.extend([(round & 0x7ff) << 20 | 0x593, 0x0000_006f]); // li a1, round; j .
+        machine.load(CODE + u64::from(round % 4) * 0x100, &program);
+        machine.hart.set_pc(CODE + u64::from(round % 4) * 0x100);
+        machine.hart.set_x(10, 0);
+        machine.run(600);
+        assert_eq!((machine.hart.x(10), machine.hart.x(11)), (40, u64::from(round & 0x7ff)));
+    }
+    let Engine::Jit(jit) = &machine.engine else { unreachable!() };
+    assert!(jit.compiler_statistics().flushes > 0, "{:?}", jit.compiler_statistics());
+}

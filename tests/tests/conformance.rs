@@ -33,7 +33,7 @@ macro_rules! programs {
 }
 
 programs! {
-    rv64i_arithmetic rv64i_branches rv64i_memory rv64i_control
+    encodings rv64i_arithmetic rv64i_branches rv64i_memory rv64i_control
     m zaamo zalrsc
     f_arithmetic f_fused f_others f_conversions d_arithmetic d_fused d_others d_conversions fd_memory
     c_arithmetic c_control zcb_arithmetic

@@ -1,4 +1,5 @@
-//! What an instruction reads, writes and may leave through, found by running its semantics on values that are nothing.
+//! What an instruction reads, writes and may leave through, found by running its semantics on values that are hardly
+//! anything.
 
 use std::convert::Infallible;
 
@@ -32,6 +33,18 @@ pub(super) struct Effects {
     pub clobbers: bool,
     /// Whether it computes in floating point.
     pub floats: bool,
+    /// The load or store that it is.
+    pub access: Option<Access>,
+}
+
+/// A load or store at a register plus a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Access {
+    /// Integer register.
+    pub base: u8,
+    pub offset: i64,
+    pub width: Width,
+    pub store: bool,
 }
 
 impl Effects {
@@ -43,87 +56,138 @@ impl Effects {
     }
 }
 
+/// What is known of a value: enough to tell the address of an access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    Nothing,
+    Constant(i64),
+    /// An integer register plus a constant.
+    Sum(u8, i64),
+}
+
+use Known::Nothing;
+
 macro_rules! pure {
     ($($name:ident)+) => {
-        $(fn $name(&mut self, _: (), _: ()) {})+
+        $(fn $name(&mut self, _: Known, _: Known) -> Known {
+            Nothing
+        })+
     };
 }
 
+macro_rules! pure_unary {
+    ($($name:ident)+) => {
+        $(fn $name(&mut self, _: Known) -> Known {
+            Nothing
+        })+
+    };
+}
+
+impl Effects {
+    fn accesses(&mut self, address: Known, width: Width, store: bool) {
+        self.leaves = true;
+        if let Known::Sum(base, offset) = address {
+            self.access = Some(Access { base, offset, width, store });
+        }
+    }
+}
+
 impl Ops for Effects {
-    type V = ();
+    type V = Known;
     type Exit = Infallible;
 
-    fn imm(&mut self, _: i64) {}
-
-    fn pc(&mut self, _: &Insn) {}
-
-    fn x(&mut self, r: u8) {
-        self.reads |= x_bit(r);
+    fn imm(&mut self, value: i64) -> Known {
+        Known::Constant(value)
     }
 
-    fn set_x(&mut self, r: u8, (): ()) {
+    fn pc(&mut self, _: &Insn) -> Known {
+        Nothing
+    }
+
+    fn x(&mut self, r: u8) -> Known {
+        self.reads |= x_bit(r);
+        if x_bit(r) == 0 { Known::Constant(0) } else { Known::Sum(r & 31, 0) }
+    }
+
+    fn set_x(&mut self, r: u8, _: Known) {
         self.writes |= x_bit(r);
     }
 
-    fn f(&mut self, r: u8) {
+    fn f(&mut self, r: u8) -> Known {
         self.reads |= f_bit(r);
+        Nothing
     }
 
-    fn set_f(&mut self, r: u8, (): ()) {
+    fn set_f(&mut self, r: u8, _: Known) {
         self.writes |= f_bit(r);
     }
 
-    pure! { add sub and or xor shl shr sar rotr rotrw mul mulh mulhu div divu rem remu clmul clmulh }
+    fn add(&mut self, a: Known, b: Known) -> Known {
+        match (a, b) {
+            (Known::Sum(base, offset), Known::Constant(value)) => Known::Sum(base, offset.wrapping_add(value)),
+            _ => Nothing,
+        }
+    }
 
-    fn clz(&mut self, (): ()) {}
+    pure! { sub and or xor shl shr sar rotr rotrw mul mulh mulhu div divu rem remu clmul clmulh }
+    pure_unary! { clz ctz popcount bswap }
 
-    fn ctz(&mut self, (): ()) {}
+    fn sext(&mut self, _: Known, _: Width) -> Known {
+        Nothing
+    }
 
-    fn popcount(&mut self, (): ()) {}
+    fn zext(&mut self, _: Known, _: Width) -> Known {
+        Nothing
+    }
 
-    fn bswap(&mut self, (): ()) {}
+    fn cmp(&mut self, _: Cond, _: Known, _: Known) -> Known {
+        Nothing
+    }
 
-    fn sext(&mut self, (): (), _: Width) {}
+    fn select(&mut self, _: Known, _: Known, _: Known) -> Known {
+        Nothing
+    }
 
-    fn zext(&mut self, (): (), _: Width) {}
+    fn load(&mut self, _: &Insn, address: Known, width: Width, _: Extend) -> Result<Known, Infallible> {
+        self.accesses(address, width, false);
+        Ok(Nothing)
+    }
 
-    fn cmp(&mut self, _: Cond, (): (), (): ()) {}
-
-    fn select(&mut self, (): (), (): (), (): ()) {}
-
-    fn load(&mut self, _: &Insn, (): (), _: Width, _: Extend) -> Result<(), Infallible> {
-        self.leaves = true;
+    fn store(&mut self, _: &Insn, address: Known, width: Width, _: Known) -> Result<(), Infallible> {
+        self.accesses(address, width, true);
         Ok(())
     }
 
-    fn store(&mut self, _: &Insn, (): (), _: Width, (): ()) -> Result<(), Infallible> {
+    fn amo(&mut self, _: &Insn, _: AmoOp, _: Known, _: Width, _: Known) -> Result<Known, Infallible> {
         self.leaves = true;
-        Ok(())
+        Ok(Nothing)
     }
 
-    fn amo(&mut self, _: &Insn, _: AmoOp, (): (), _: Width, (): ()) -> Result<(), Infallible> {
+    fn compare_and_swap(
+        &mut self,
+        _: &Insn,
+        _: Known,
+        _: Width,
+        _: Known,
+        _: Known,
+    ) -> Result<Known, Infallible> {
         self.leaves = true;
-        Ok(())
+        Ok(Nothing)
     }
 
-    fn compare_and_swap(&mut self, _: &Insn, (): (), _: Width, (): (), (): ()) -> Result<(), Infallible> {
+    fn load_reserved(&mut self, _: &Insn, _: Known, _: Width) -> Result<Known, Infallible> {
         self.leaves = true;
-        Ok(())
+        Ok(Nothing)
     }
 
-    fn load_reserved(&mut self, _: &Insn, (): (), _: Width) -> Result<(), Infallible> {
+    fn store_conditional(&mut self, _: &Insn, _: Known, _: Width, _: Known) -> Result<Known, Infallible> {
         self.leaves = true;
-        Ok(())
-    }
-
-    fn store_conditional(&mut self, _: &Insn, (): (), _: Width, (): ()) -> Result<(), Infallible> {
-        self.leaves = true;
-        Ok(())
+        Ok(Nothing)
     }
 
     fn fence(&mut self, _: &Insn) {}
 
-    fn branch(&mut self, _: &Insn, (): (), _: i64) -> Result<(), Infallible> {
+    fn branch(&mut self, _: &Insn, _: Known, _: i64) -> Result<(), Infallible> {
         Ok(())
     }
 
@@ -131,12 +195,13 @@ impl Ops for Effects {
         Ok(())
     }
 
-    fn jump_indirect(&mut self, _: &Insn, (): ()) -> Result<(), Infallible> {
+    fn jump_indirect(&mut self, _: &Insn, _: Known) -> Result<(), Infallible> {
         Ok(())
     }
 
-    fn float(&mut self, _: &Insn, _: FloatOp, _: Format, _: [(); 3]) {
+    fn float(&mut self, _: &Insn, _: FloatOp, _: Format, _: [Known; 3]) -> Known {
         self.floats = true;
+        Nothing
     }
 
     fn call(&mut self, _: &Insn, _: Helper) -> Result<(), Infallible> {
@@ -161,7 +226,8 @@ mod tests {
         // add a0, a1, a2
         assert_eq!(of(0x00c5_8533), Effects { reads: 1 << 11 | 1 << 12, writes: 1 << 10, ..Effects::default() });
         // sd ra, 8(sp)
-        assert_eq!(of(0x0011_3423), Effects { reads: 1 << 1 | 1 << 2, leaves: true, ..Effects::default() });
+        let access = Some(Access { base: 2, offset: 8, width: Width::Double, store: true });
+        assert_eq!(of(0x0011_3423), Effects { reads: 1 << 1 | 1 << 2, leaves: true, access, ..Effects::default() });
         // fadd.d fa0, fa1, fa2
         let sum = of(0x02c5_f553);
         assert_eq!((sum.reads, sum.writes, sum.floats), (f_bit(11) | f_bit(12), f_bit(10), true));

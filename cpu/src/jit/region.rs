@@ -110,6 +110,13 @@ pub(super) struct Region {
     by_start: BTreeMap<i64, usize>,
 }
 
+/// How the blocks of a region hang together.
+struct Edges {
+    predecessors: Vec<Vec<usize>>,
+    /// For the heads of loops: the blocks of the loop.
+    bodies: Vec<Vec<bool>>,
+}
+
 /// Reads the region's bytes.
 struct Reader<'a> {
     ram: &'a Ram,
@@ -218,8 +225,8 @@ impl Region {
             region.blocks.push(block);
         }
         region.find_loops();
-        region.find_available();
-        region.find_dirty();
+        let edges = region.find_available();
+        region.find_dirty(&edges);
         Some(region)
     }
 
@@ -282,9 +289,10 @@ impl Region {
         (0..self.blocks.len()).map(|block| block == head || from[block] && to[block]).collect()
     }
 
-    /// Finds which registers are at hand at the start of each block: those that are on all ways to it. What a loop
-    /// reads is loaded on the way into it, so that it is at hand all the way round.
-    fn find_available(&mut self) {
+    /// Finds which registers are at hand at the start of each block: those that are on all ways to it. What an
+    /// innermost loop reads is loaded on the way into it, so that it is at hand all the way round; loops around it would
+    /// only take host registers from it.
+    fn find_available(&mut self) -> Edges {
         let mut predecessors = vec![Vec::new(); self.blocks.len()];
         for block in 0..self.blocks.len() {
             for next in self.successors(block) {
@@ -295,9 +303,11 @@ impl Region {
         let mut bodies = vec![Vec::new(); self.blocks.len()];
         for head in (0..self.blocks.len()).filter(|block| self.blocks[*block].is_loop) {
             let body = self.loop_body(head, &predecessors);
-            let reads = |block: &Block| block.ops.iter().fold(0, |set, op| set | op.effects.reads);
-            preloads[head] =
-                self.blocks.iter().zip(&body).filter(|(_, inside)| **inside).fold(0, |set, (block, _)| set | reads(block));
+            let inside = || (0..self.blocks.len()).filter(|block| body[*block]);
+            if !inside().any(|block| block != head && self.blocks[block].is_loop) {
+                let ops = inside().flat_map(|block| &self.blocks[block].ops);
+                preloads[head] = ops.fold(0, |set, op| set | op.effects.reads);
+            }
             bodies[head] = body;
         }
         for block in &mut self.blocks {
@@ -320,21 +330,31 @@ impl Region {
                 }
             }
         }
+        Edges { predecessors, bodies }
     }
 
-    /// Finds which registers may be newer than memory at the start of each block: those that are so at the end of any
-    /// predecessor and at hand on all ways.
-    fn find_dirty(&mut self) {
+    /// Finds which registers may be newer than memory at the start of each block: those that are so at the end of all
+    /// predecessors. Into a loop they are stored on the way; what the loop itself changes need not be stored each time
+    /// round.
+    fn find_dirty(&mut self, edges: &Edges) {
         let mut changed = true;
         while changed {
             changed = false;
             for block in 0..self.blocks.len() {
-                let out = self.blocks[block].dirty_at_end();
-                for next in self.successors(block).collect::<Vec<_>>() {
-                    let next = &mut self.blocks[next];
-                    let dirty = next.dirty | out & next.available;
-                    changed |= dirty != next.dirty;
-                    next.dirty = dirty;
+                let Edges { predecessors, bodies } = edges;
+                let out = |from: &usize| self.blocks[*from].dirty_at_end();
+                let back = predecessors[block].iter().filter(|from| bodies[block].get(**from) == Some(&true));
+                let dirty = if self.blocks[block].is_loop {
+                    back.map(out).fold(0, |set, out| set | out)
+                } else if block == 0 {
+                    0
+                } else {
+                    predecessors[block].iter().map(out).fold(u64::MAX, |set, out| set & out)
+                };
+                let dirty = dirty & self.blocks[block].available;
+                if dirty != self.blocks[block].dirty {
+                    self.blocks[block].dirty = dirty;
+                    changed = true;
                 }
             }
         }

@@ -155,18 +155,105 @@ extern "C" fn carryless_high(a: u64, b: u64) -> u64 {
 pub(super) fn services() -> [u64; SERVICES] {
     let mut services = [0; SERVICES];
     let mut set = |service: Service, address: *const ()| services[service as usize] = address as u64;
-    set(Service::Load, load as *const ());
-    set(Service::Store, store as *const ());
-    set(Service::Amo, amo as *const ());
-    set(Service::CompareAndSwap, compare_and_swap as *const ());
-    set(Service::LoadReserved, load_reserved as *const ());
-    set(Service::StoreConditional, store_conditional as *const ());
-    set(Service::Call, call as *const ());
-    set(Service::Float, float as *const ());
-    set(Service::CarrylessLow, carryless_low as *const ());
-    set(Service::CarrylessHigh, carryless_high as *const ());
+    set(Service::Load, preserving::load as *const ());
+    set(Service::Store, preserving::store as *const ());
+    set(Service::Amo, preserving::amo as *const ());
+    set(Service::CompareAndSwap, preserving::compare_and_swap as *const ());
+    set(Service::LoadReserved, preserving::load_reserved as *const ());
+    set(Service::StoreConditional, preserving::store_conditional as *const ());
+    set(Service::Call, preserving::call as *const ());
+    set(Service::Float, preserving::float as *const ());
+    set(Service::CarrylessLow, preserving::carryless_low as *const ());
+    set(Service::CarrylessHigh, preserving::carryless_high as *const ());
     services
 }
+
+/// Whether the services preserve all registers but the one of their result, so that translated code has nothing to
+/// save on its hot paths for the sake of calls on its cold ones.
+pub(super) const PRESERVING: bool = cfg!(target_arch = "x86_64");
+
+/// The services, preserving all registers but rax and the flags.
+#[cfg(target_arch = "x86_64")]
+mod preserving {
+    use std::arch::naked_asm;
+
+    macro_rules! preserving {
+        ($($name:ident)+) => {
+            $(
+                /// Saves what the service may change and calls it. The frame keeps the stack aligned to 16 bytes: the
+                /// return address, the frame pointer, eight registers, sixteen vector registers.
+                #[unsafe(naked)]
+                pub(super) extern "C" fn $name() {
+                    naked_asm!(
+                        "push rbp",
+                        "mov rbp, rsp",
+                        "push rcx",
+                        "push rdx",
+                        "push rsi",
+                        "push rdi",
+                        "push r8",
+                        "push r9",
+                        "push r10",
+                        "push r11",
+                        "sub rsp, 256",
+                        "movups [rsp], xmm0",
+                        "movups [rsp + 16], xmm1",
+                        "movups [rsp + 32], xmm2",
+                        "movups [rsp + 48], xmm3",
+                        "movups [rsp + 64], xmm4",
+                        "movups [rsp + 80], xmm5",
+                        "movups [rsp + 96], xmm6",
+                        "movups [rsp + 112], xmm7",
+                        "movups [rsp + 128], xmm8",
+                        "movups [rsp + 144], xmm9",
+                        "movups [rsp + 160], xmm10",
+                        "movups [rsp + 176], xmm11",
+                        "movups [rsp + 192], xmm12",
+                        "movups [rsp + 208], xmm13",
+                        "movups [rsp + 224], xmm14",
+                        "movups [rsp + 240], xmm15",
+                        "call {service}",
+                        "movups xmm0, [rsp]",
+                        "movups xmm1, [rsp + 16]",
+                        "movups xmm2, [rsp + 32]",
+                        "movups xmm3, [rsp + 48]",
+                        "movups xmm4, [rsp + 64]",
+                        "movups xmm5, [rsp + 80]",
+                        "movups xmm6, [rsp + 96]",
+                        "movups xmm7, [rsp + 112]",
+                        "movups xmm8, [rsp + 128]",
+                        "movups xmm9, [rsp + 144]",
+                        "movups xmm10, [rsp + 160]",
+                        "movups xmm11, [rsp + 176]",
+                        "movups xmm12, [rsp + 192]",
+                        "movups xmm13, [rsp + 208]",
+                        "movups xmm14, [rsp + 224]",
+                        "movups xmm15, [rsp + 240]",
+                        "add rsp, 256",
+                        "pop r11",
+                        "pop r10",
+                        "pop r9",
+                        "pop r8",
+                        "pop rdi",
+                        "pop rsi",
+                        "pop rdx",
+                        "pop rcx",
+                        "pop rbp",
+                        "ret",
+                        service = sym super::$name,
+                    );
+                }
+            )+
+        };
+    }
+
+    preserving! {
+        load store amo compare_and_swap load_reserved store_conditional call float carryless_low carryless_high
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+use self as preserving;
 
 #[cfg(test)]
 mod tests {

@@ -233,7 +233,7 @@ impl JitShared {
         let plain = target("none")?;
         let has = |name: &str| plain.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
         let x86 = cfg!(target_arch = "x86_64");
-        let host = Host { floats: x86, fused: x86 && has("has_fma"), total_store_order: x86 };
+        let host = Host { floats: x86, fused: x86 && has("has_fma"), misaligned: x86, total_store_order: x86 };
         let arena = Arena::new(options.cache_size.next_multiple_of(PAGE_SIZE as usize))?;
         let inner = Arc::new(Inner {
             ram: ram.clone(),

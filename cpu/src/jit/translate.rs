@@ -19,7 +19,8 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-use super::effects::{Registers, f_bit, x_bit};
+use super::effects::{Access, Registers, f_bit, x_bit};
+use super::runtime::PRESERVING;
 use super::region::{Block, End, Op, Region};
 use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
 use crate::csr::mstatus;
@@ -149,6 +150,11 @@ pub(super) struct Translator<'a, 'b> {
     /// Instructions of the block before the current one, and those owed.
     count: u32,
     op: Op,
+    /// Its place in the block.
+    place: usize,
+    ops: &'a [Op],
+    /// Accesses that share a check.
+    groups: Vec<Group>,
     /// The last negation: the result and what was negated.
     negation: Option<(Value, Value)>,
     condition: Option<Value>,
@@ -158,6 +164,25 @@ pub(super) struct Translator<'a, 'b> {
     ended: bool,
 }
 
+/// Loads or stores of a block off one base register, which has not changed: one check covers them.
+#[derive(Clone, Copy)]
+struct Group {
+    /// Integer register.
+    base: u8,
+    store: bool,
+    /// The bytes covered, as distances from the base register's value.
+    low: i64,
+    high: i64,
+    /// What leads from a virtual address to the host's, or [`NO_DELTA`].
+    delta: Value,
+}
+
+/// No distance between pages: the check of a group has failed.
+const NO_DELTA: i64 = 1;
+
+/// Most bytes that one check covers.
+const LONGEST_SPAN: i64 = 1024;
+
 /// What the host offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Host {
@@ -165,6 +190,8 @@ pub(super) struct Host {
     pub floats: bool,
     /// It has a fused multiply-add.
     pub fused: bool,
+    /// Plain loads and stores may be misaligned.
+    pub misaligned: bool,
     /// Only stores followed by loads need a fence.
     pub total_store_order: bool,
 }
@@ -216,7 +243,7 @@ pub(super) fn translate(
         hart: parameters[parameter::HART],
         left,
         owed: vec![None; region.blocks.len()],
-        service_convention: isa.default_call_conv(),
+        service_convention: if PRESERVING { CallConv::PreserveAll } else { isa.default_call_conv() },
         service_signatures: [None; 8],
         tail_signature,
         link_base,
@@ -231,6 +258,9 @@ pub(super) fn translate(
         fragile: false,
         count: 0,
         op: region.blocks[0].ops[0],
+        place: 0,
+        ops: &[],
+        groups: Vec::new(),
         negation: None,
         condition: None,
         target: None,
@@ -380,6 +410,7 @@ impl Translator<'_, '_> {
             self.store_register(register);
         }
         self.unused &= !bit;
+        self.groups.retain(|group| u32::from(group.base) != register);
         self.values[register as usize] = Some(value);
         self.available |= bit;
         self.dirty |= bit;
@@ -555,8 +586,10 @@ impl Translator<'_, '_> {
             self.poll(index);
         }
         (self.condition, self.target, self.ended) = (None, None, false);
+        self.ops = &block.ops;
+        self.groups.clear();
         for (place, op) in block.ops.iter().enumerate() {
-            self.op = *op;
+            (self.op, self.place) = (*op, place);
             self.fragile = false;
             self.exits = block.end == End::Exit && place + 1 == block.ops.len();
             let Ok(()) = isa::execute_row(op.opcode, self, &op.insn);
@@ -703,6 +736,124 @@ impl Translator<'_, '_> {
     fn host_address(&mut self, entry: Value, address: Value, table: i32) -> Value {
         let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
         self.b.ins().iadd(address, delta)
+    }
+
+    /// The bytes around a base register that this access and later ones of the block with the same base reach, if
+    /// there are several: the first and the length.
+    fn span(&self, access: Access) -> Option<(i64, i64)> {
+        if !self.host.misaligned {
+            return None;
+        }
+        let (mut low, mut high, mut count) = (access.offset, access.offset, 0);
+        for op in &self.ops[self.place..] {
+            if let Some(other) = op.effects.access
+                && (other.base, other.store) == (access.base, access.store)
+            {
+                let (start, end) = (low.min(other.offset), high.max(other.offset + other.width.bytes() as i64));
+                if end - start > LONGEST_SPAN {
+                    break;
+                }
+                (low, high, count) = (start, end, count + 1);
+            }
+            if op.effects.clobbers || op.effects.writes & x_bit(access.base) != 0 {
+                break;
+            }
+        }
+        (count > 1).then_some((low, high - low))
+    }
+
+    /// A load or a store, whose check is shared by those of the block that have the same base register.
+    fn access_at(
+        &mut self,
+        address: Value,
+        width: Width,
+        table: i32,
+        result: Option<Type>,
+        fast: impl FnOnce(&mut Self, Value, i32) -> Option<Value>,
+        slow: impl FnOnce(&mut Self) -> Option<Value>,
+    ) -> Option<Value> {
+        let Some(access) = self.op.effects.access else {
+            return self.access(address, width, table, result, |t, host| fast(t, host, 0), slow);
+        };
+        let end = access.offset + access.width.bytes() as i64;
+        let shared = self.groups.iter().copied().find(|group| {
+            (group.base, group.store) == (access.base, access.store) && group.low <= access.offset && end <= group.high
+        });
+        let distance = i32::try_from(access.offset).unwrap_or(0);
+        if let Some(group) = shared {
+            self.flush();
+            let missed = self.b.ins().band_imm_s(group.delta, NO_DELTA);
+            let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+            if let Some(result) = result {
+                self.b.append_block_param(join, result);
+            }
+            self.branch_to(missed, cold, hot);
+            self.b.switch_to_block(hot);
+            let base = self.read(access.base.into());
+            let base = self.int(base);
+            let host = self.b.ins().iadd(base, group.delta);
+            let value = fast(self, host, distance);
+            self.jump_with(join, value);
+            self.b.switch_to_block(cold);
+            let value = slow(self);
+            self.jump_with(join, value);
+            self.b.seal_block(join);
+            self.b.switch_to_block(join);
+            return result.map(|_| self.b.block_params(join)[0]);
+        }
+        let Some((low, length)) = self.span(access) else {
+            return self.access(address, width, table, result, |t, host| fast(t, host, 0), slow);
+        };
+        self.flush();
+        let base = self.read(access.base.into());
+        let base = self.int(base);
+        let first = self.b.ins().iadd_imm_s(base, low);
+        let (probe, hot, cold, join) = (self.b.create_block(), self.b.create_block(), self.cold(), self.b.create_block());
+        if let Some(result) = result {
+            self.b.append_block_param(join, result);
+        }
+        self.b.append_block_param(join, I64);
+        let inside = self.in_one_page(first, length);
+        self.b.ins().brif(inside, probe, [], cold, []);
+        self.b.seal_block(probe);
+        self.b.switch_to_block(probe);
+        let (hit, entry) = self.probe_tlb(first, Width::Byte, table);
+        self.branch_to(hit, hot, cold);
+        self.b.switch_to_block(hot);
+        let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
+        let host = self.b.ins().iadd(base, delta);
+        let value = fast(self, host, distance);
+        self.jump_with_delta(join, value, delta);
+        self.b.switch_to_block(cold);
+        let value = slow(self);
+        // Now the TLB may have it.
+        let inside = self.in_one_page(first, length);
+        let (hit, entry) = self.probe_tlb(first, Width::Byte, table);
+        let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
+        let both = self.b.ins().band(inside, hit);
+        let none = self.constant(NO_DELTA);
+        let delta = self.b.ins().select(both, delta, none);
+        self.jump_with_delta(join, value, delta);
+        self.b.seal_block(join);
+        self.b.switch_to_block(join);
+        let parameters = self.b.block_params(join).to_vec();
+        let delta = parameters[parameters.len() - 1];
+        self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, delta });
+        result.map(|_| parameters[0])
+    }
+
+    /// Whether `length` bytes from an address on are in one page.
+    fn in_one_page(&mut self, first: Value, length: i64) -> Value {
+        let place = self.b.ins().band_imm_s(first, bus::PAGE_SIZE as i64 - 1);
+        self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, place, bus::PAGE_SIZE as i64 - length)
+    }
+
+    fn jump_with_delta(&mut self, label: Label, value: Option<Value>, delta: Value) {
+        let delta = BlockArg::Value(delta);
+        match value {
+            Some(value) => self.b.ins().jump(label, &[BlockArg::Value(value), delta]),
+            None => self.b.ins().jump(label, &[delta]),
+        };
     }
 
     /// A memory access: `fast` on the host's address where the TLB allows it, else a service.
@@ -1092,13 +1243,13 @@ impl Ops for Translator<'_, '_> {
             Width::Word if float => F32,
             _ => I64,
         };
-        let fast = |t: &mut Self, host: Value| {
+        let fast = |t: &mut Self, host: Value, distance: i32| {
             let flags = t.memory.guest;
             Some(match (width, float) {
-                (Width::Double, true) => t.b.ins().load(F64, flags, host, 0),
-                (Width::Word, true) => t.b.ins().load(F32, flags, host, 0),
+                (Width::Double, true) => t.b.ins().load(F64, flags, host, distance),
+                (Width::Word, true) => t.b.ins().load(F32, flags, host, distance),
                 _ => {
-                    let value = t.b.ins().load(memory_type(width), flags, host, 0);
+                    let value = t.b.ins().load(memory_type(width), flags, host, distance);
                     t.extended(value, width, extend)
                 }
             })
@@ -1119,7 +1270,7 @@ impl Ops for Translator<'_, '_> {
                 }
             })
         };
-        let value = self.access(address, width, offset::READ_TLB, Some(t), fast, slow);
+        let value = self.access_at(address, width, offset::READ_TLB, Some(t), fast, slow);
         let value = value.unwrap_or(address);
         Ok(match (width, float) {
             (Width::Double, true) => V::Double(value),
@@ -1135,7 +1286,7 @@ impl Ops for Translator<'_, '_> {
             (V::Single(value) | V::Boxed(value), Width::Word) => V::Single(value),
             (other, _) => V::Int(self.int(other)),
         };
-        let fast = |t: &mut Self, host: Value| {
+        let fast = |t: &mut Self, host: Value, distance: i32| {
             let stored = match value {
                 V::Double(value) | V::Single(value) => value,
                 other => {
@@ -1143,7 +1294,7 @@ impl Ops for Translator<'_, '_> {
                     t.narrowed(value, width)
                 }
             };
-            t.b.ins().store(t.memory.guest, stored, host, 0);
+            t.b.ins().store(t.memory.guest, stored, host, distance);
             None
         };
         let slow = |t: &mut Self| {
@@ -1153,7 +1304,7 @@ impl Ops for Translator<'_, '_> {
             t.leave_if_trapped();
             None
         };
-        self.access(address, width, offset::WRITE_TLB, None, fast, slow);
+        self.access_at(address, width, offset::WRITE_TLB, None, fast, slow);
         Ok(())
     }
 
@@ -1274,6 +1425,7 @@ impl Ops for Translator<'_, '_> {
         let outcome = self.service(Service::Call, &[self.hart, address, pc]);
         self.values = [None; 64];
         (self.available, self.behind, self.float_dirty) = (0, 0, false);
+        self.groups.clear();
         if self.exits {
             self.b.ins().return_(&[outcome]);
             self.ended = true;

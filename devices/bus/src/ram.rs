@@ -9,6 +9,8 @@
 //! never has an entry in a hart's write TLB, so each store to it takes the slow path, which calls [`Ram::note_write`],
 //! as DMA does.
 
+use std::alloc::Layout;
+use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -128,6 +130,26 @@ macro_rules! cell {
     };
 }
 
+/// Types of which all-zero bytes are a valid value.
+///
+/// # Safety
+/// That has to be so, and dropping a value has to do nothing.
+unsafe trait Zeroable {}
+// SAFETY: an atomic integer has the bit validity of the integer.
+unsafe impl Zeroable for AtomicU8 {}
+// SAFETY: as above.
+unsafe impl Zeroable for AtomicU32 {}
+
+/// A table with an entry per page. The host provides its memory as it is touched, as it does the RAM's: a large guest
+/// costs only what it uses. `None` if the host refuses.
+fn zeroed_table<T: Zeroable>(pages: usize) -> Option<Box<[T]>> {
+    let layout = Layout::array::<T>(pages).ok().filter(|layout| layout.size() != 0)?;
+    // SAFETY: the layout's size is not zero.
+    let table = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?.cast::<T>();
+    // SAFETY: the allocation has the layout of `[T; pages]`, by the global allocator, and zeros are valid values.
+    Some(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(table.as_ptr(), pages)) })
+}
+
 impl Ram {
     /// Maps `size` zeroed bytes as guest RAM at guest-physical address `base`. The host provides pages as they are
     /// touched.
@@ -144,9 +166,9 @@ impl Ram {
             .map_err(|source| RamError::Map { size, source })?;
         let map = MmapRaw::from(map);
         let pages = (size / PAGE_SIZE) as usize;
-        // Zeroed allocations of this size come lazily from the host, as the RAM itself does.
-        let flags = std::iter::repeat_with(|| AtomicU8::new(0)).take(pages).collect();
-        let versions = std::iter::repeat_with(|| AtomicU32::new(0)).take(pages).collect();
+        let no_table = || RamError::Map { size, source: std::io::ErrorKind::OutOfMemory.into() };
+        let flags = zeroed_table::<AtomicU8>(pages).ok_or_else(no_table)?;
+        let versions = zeroed_table::<AtomicU32>(pages).ok_or_else(no_table)?;
         Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { _map: map, flags, versions, listeners: RwLock::default() }) })
     }
 
@@ -341,6 +363,16 @@ impl std::fmt::Debug for Ram {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_larger_than_any_host_is_refused_or_lazy() {
+        // 64 TiB have tables of 80 GiB; beyond the address space nothing can be had.
+        match Ram::new(0x8000_0000, 64 << 40) {
+            Ok(ram) => assert_eq!((ram.load_u64((64 << 40) - 8), ram.flags((64 << 40) - 8).is_empty()), (Some(0), true)),
+            Err(error) => assert!(matches!(error, RamError::Map { .. }), "{error}"),
+        }
+        assert!(matches!(Ram::new(0x8000_0000, 1 << 62), Err(RamError::Map { .. })));
+    }
 
     #[test]
     fn every_width_at_every_offset_round_trips_and_none_leaves_ram() {

@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod memory;
+pub mod net;
 pub mod terminal;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

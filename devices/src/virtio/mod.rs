@@ -9,6 +9,7 @@
 pub mod blk;
 pub mod console;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod rng;
 pub mod spec;
@@ -113,6 +114,18 @@ impl Session {
         if let Some(queue) = self.queue(index) {
             queue.complete(chain.head, written);
         }
+    }
+
+    /// Gives several chains of queue `index` back at once: see [`Queue::complete_all`].
+    pub fn complete_all(&mut self, index: u16, chains: &[(u16, u32)]) {
+        if let Some(queue) = self.queue(index) {
+            queue.complete_all(chains);
+        }
+    }
+
+    /// Tells the driver that the configuration space has changed.
+    pub fn config_changed(&self) {
+        self.transport.config_interrupt();
     }
 
     /// Sends an interrupt for what was completed on queue `index`, if the driver wants one.

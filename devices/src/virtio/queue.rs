@@ -393,15 +393,22 @@ impl Queue {
 
     /// Gives a chain back to the driver; `written` bytes were written from the start of its writable buffers.
     pub fn complete(&mut self, head: u16, written: u32) {
-        let entry = self.used + ENTRIES + 8 * self.slot(self.position.next_used);
-        for (offset, value) in [(entry, u32::from(head)), (entry + 4, written)] {
-            if let Some(cell) = self.ram.atomic_u32(offset) {
-                cell.store(value.to_le(), Ordering::Relaxed);
+        self.complete_all(&[(head, written)]);
+    }
+
+    /// Gives several chains back, heads with bytes written, so that the driver sees all of them or none.
+    pub fn complete_all(&mut self, chains: &[(u16, u32)]) {
+        for &(head, written) in chains {
+            let entry = self.used + ENTRIES + 8 * self.slot(self.position.next_used);
+            for (offset, value) in [(entry, u32::from(head)), (entry + 4, written)] {
+                if let Some(cell) = self.ram.atomic_u32(offset) {
+                    cell.store(value.to_le(), Ordering::Relaxed);
+                }
             }
+            self.ram.note_write(entry, 8);
+            self.position.next_used = self.position.next_used.wrapping_add(1);
         }
-        self.ram.note_write(entry, 8);
-        self.position.next_used = self.position.next_used.wrapping_add(1);
-        // Release: the driver that sees the new idx sees the entry and the buffers' contents too.
+        // Release: the driver that sees the new idx sees the entries and the buffers' contents too.
         self.store(self.used + IDX, self.position.next_used, Ordering::Release);
     }
 

@@ -119,6 +119,8 @@ pub mod mmio {
 pub mod device {
     /// No device: an empty slot.
     pub const NONE: u32 = 0;
+    /// Network device.
+    pub const NETWORK: u32 = 1;
     /// Block device.
     pub const BLOCK: u32 = 2;
     /// Console.
@@ -182,4 +184,81 @@ pub mod console {
     pub const RECEIVEQ: u16 = 0;
     /// Queue of port 0 from driver to device.
     pub const TRANSMITQ: u16 = 1;
+}
+
+/// The network device (§5.1).
+pub mod net {
+    /// Feature: the device completes checksums of packets that the driver sends.
+    pub const F_CSUM: u64 = 1 << 0;
+    /// Feature: the driver takes packets with partial checksums.
+    pub const F_GUEST_CSUM: u64 = 1 << 1;
+    /// Feature: the driver may change at run time which offloads it takes.
+    pub const F_CTRL_GUEST_OFFLOADS: u64 = 1 << 2;
+    /// Feature: `mtu` is valid.
+    pub const F_MTU: u64 = 1 << 3;
+    /// Feature: `mac` is valid.
+    pub const F_MAC: u64 = 1 << 5;
+    /// Feature: the driver takes large TCP segments over IPv4.
+    pub const F_GUEST_TSO4: u64 = 1 << 7;
+    /// Feature: the device takes large TCP segments over IPv4.
+    pub const F_HOST_TSO4: u64 = 1 << 11;
+    /// Feature: a received packet may fill several chains.
+    pub const F_MRG_RXBUF: u64 = 1 << 15;
+    /// Feature: `status` is valid.
+    pub const F_STATUS: u64 = 1 << 16;
+    /// Feature: there is a control queue.
+    pub const F_CTRL_VQ: u64 = 1 << 17;
+    /// Feature: receive modes can be set.
+    pub const F_CTRL_RX: u64 = 1 << 18;
+    /// Feature: more receive modes can be set.
+    pub const F_CTRL_RX_EXTRA: u64 = 1 << 20;
+    /// Feature: there are several pairs of queues.
+    pub const F_MQ: u64 = 1 << 22;
+    /// Feature: the driver can set the MAC address.
+    pub const F_CTRL_MAC_ADDR: u64 = 1 << 23;
+
+    /// `status`: the link is up.
+    pub const S_LINK_UP: u16 = 1;
+
+    /// Bytes of a packet's header: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers.
+    pub const HEADER_SIZE: usize = 12;
+    /// `flags`: the checksum is partial.
+    pub const HDR_F_NEEDS_CSUM: u8 = 1;
+    /// `gso_type`: nothing to segment.
+    pub const HDR_GSO_NONE: u8 = 0;
+    /// `gso_type`: TCP over IPv4.
+    pub const HDR_GSO_TCPV4: u8 = 1;
+
+    /// Class of control commands: receive modes.
+    pub const CTRL_RX: u8 = 0;
+    /// Receive mode: everything.
+    pub const CTRL_RX_PROMISC: u8 = 0;
+    /// Receive mode: all multicast packets.
+    pub const CTRL_RX_ALLMULTI: u8 = 1;
+    /// Receive mode: all unicast packets.
+    pub const CTRL_RX_ALLUNI: u8 = 2;
+    /// Receive mode: no multicast packets.
+    pub const CTRL_RX_NOMULTI: u8 = 3;
+    /// Receive mode: no unicast packets.
+    pub const CTRL_RX_NOUNI: u8 = 4;
+    /// Receive mode: no broadcast packets.
+    pub const CTRL_RX_NOBCAST: u8 = 5;
+    /// Class of control commands: MAC addresses.
+    pub const CTRL_MAC: u8 = 1;
+    /// Sets the tables of addresses to receive.
+    pub const CTRL_MAC_TABLE_SET: u8 = 0;
+    /// Sets the card's address.
+    pub const CTRL_MAC_ADDR_SET: u8 = 1;
+    /// Class of control commands: several queues.
+    pub const CTRL_MQ: u8 = 4;
+    /// Sets the number of pairs in use.
+    pub const CTRL_MQ_VQ_PAIRS_SET: u8 = 0;
+    /// Class of control commands: offloads that the driver takes.
+    pub const CTRL_GUEST_OFFLOADS: u8 = 5;
+    /// Sets them, by the bits of their features.
+    pub const CTRL_GUEST_OFFLOADS_SET: u8 = 0;
+    /// The command was done.
+    pub const CTRL_OK: u8 = 0;
+    /// It was not.
+    pub const CTRL_ERR: u8 = 1;
 }

@@ -138,7 +138,9 @@ pub enum ImageError {
 }
 
 fn outside_cure(start: u64, ram: &Range<u64>) -> &'static str {
-    if ram.contains(&start) {
+    /// A program linked further behind the start of RAM is meant for other addresses.
+    const MOST_RAM: u64 = 64 << 30;
+    if start.checked_sub(ram.start).is_some_and(|offset| offset < MOST_RAM) {
         "give the guest more RAM with -m"
     } else {
         "link the program for the guest's RAM"

@@ -17,6 +17,7 @@ use devices::rom::{Rom, TooLarge};
 use devices::rtc::{self, GoldfishRtc};
 use devices::uart::Uart;
 use devices::virtio::blk::Blk;
+use devices::virtio::net::Net;
 use devices::virtio::rng::Rng;
 use devices::virtio::worker::Service;
 use devices::virtio::{self, VirtioDevice, VirtioMmio, Worker};
@@ -155,6 +156,8 @@ pub enum Slot {
     Rng,
     /// A console that shares the board's terminal.
     Console,
+    /// A network card.
+    Net(Net),
 }
 
 /// The description of a board.
@@ -401,6 +404,9 @@ impl Virt {
                 }
                 Some(Slot::Rng) => {
                     Arc::new(VirtioMmio::new(worker(Rng)?, ram.clone(), line(interrupt)))
+                }
+                Some(Slot::Net(card)) => {
+                    Arc::new(VirtioMmio::new(worker(card.clone())?, ram.clone(), line(interrupt)))
                 }
                 Some(Slot::Console) => {
                     let console = virtio::console::Console::new(console.port());

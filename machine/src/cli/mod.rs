@@ -1,5 +1,6 @@
 //! The command line.
 
+mod net;
 mod packages;
 mod run;
 mod session;

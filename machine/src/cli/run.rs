@@ -13,11 +13,12 @@ use devices::backend::disk::RawDisk;
 use devices::backend::memory::MemoryBackend;
 use firmware::image::{self, Program};
 
+use super::net::NetOption;
 use super::packages::Source;
 use super::session::Session;
 use super::{Processor, size};
-use crate::board::virt::{self, Board, Boot, Slot, Virt};
 use crate::Event;
+use crate::board::virt::{self, Board, Boot, Slot, Virt};
 
 /// What the quick start's kernel is told.
 const QUICK_START_COMMAND_LINE: &str = "console=ttyS0 quiet";
@@ -55,6 +56,12 @@ pub struct Run {
     #[arg(long, value_name = "FILE[,readonly]")]
     disk: Vec<OsString>,
 
+    /// A network card: `user` (a network with NAT inside of the process) or `none`, and options: mac=, mtu=, queues=,
+    /// hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
+    /// dns=ADDRESS, pcap=FILE; may be given several times
+    #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "user")]
+    net: Vec<NetOption>,
+
     /// Firmware to run in M-mode instead of the built-in SBI (OpenSBI's fw_dynamic or fw_jump, for example), or `none`
     /// to start the kernel in M-mode
     #[arg(long, value_name = "FILE|none")]
@@ -82,6 +89,7 @@ impl Default for Run {
             smp: 1,
             processor: Processor::default(),
             disk: Vec::new(),
+            net: vec![NetOption::default()],
             bios: None,
             dtb: None,
             dump_dtb: None,
@@ -108,9 +116,12 @@ impl Run {
             slots.push(Slot::Disk(Arc::new(RawDisk::open(path, read_only)?), String::new()));
         }
         slots.extend([Slot::Rng, Slot::Console]);
+        slots.extend(super::net::cards(&self.net)?.into_iter().map(Slot::Net));
         let device_tree = match &self.dtb {
             None => None,
-            Some(path) => Some((path.display().to_string(), read(path, DEVICE_TREE_LIMIT, "larger than any device tree")?)),
+            Some(path) => {
+                Some((path.display().to_string(), read(path, DEVICE_TREE_LIMIT, "larger than any device tree")?))
+            }
         };
         let mut seed = [0; 64];
         let seeded = getrandom::fill(&mut seed).is_ok();

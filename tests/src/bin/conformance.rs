@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (mut passed, mut failed, mut left_out) = (0, 0, 0);
+    let (mut passed, mut failed, mut left_out, mut checks) = (0, 0, 0, 0);
     for program in &programs {
         let result = match &arguments.qemu {
             Some(_) if !program.judged_by_qemu => {
@@ -63,14 +63,19 @@ fn main() -> anyhow::Result<ExitCode> {
                 left_out += 1;
                 continue;
             }
-            Some(qemu) => run_on_qemu(qemu, program, Duration::from_secs(arguments.timeout)),
+            Some(qemu) => run_on_qemu(qemu, program, Duration::from_secs(arguments.timeout)).map(|()| None),
             None => program
                 .run(EngineKind::Interpreter, Duration::from_secs(arguments.timeout))
+                .map(Some)
                 .map_err(anyhow::Error::from),
         };
         match result {
-            Ok(()) => {
-                println!("{:28} passed", program.name);
+            Ok(made) => {
+                let made = made.map_or(String::new(), |made| {
+                    checks += made;
+                    format!(", {made} checks")
+                });
+                println!("{:28} passed{made}", program.name);
                 passed += 1;
             }
             Err(error) => {
@@ -83,6 +88,9 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     println!("{passed} passed, {failed} failed, {left_out} left out");
+    if arguments.qemu.is_none() {
+        println!("{checks} checks");
+    }
     Ok(if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

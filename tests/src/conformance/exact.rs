@@ -157,7 +157,7 @@ impl Format {
         if biased >= self.exponent_mask() as i64 {
             flags |= OVERFLOW | INEXACT;
             let to_infinity = rounding.up(*negative, true, std::cmp::Ordering::Greater, true);
-            let largest = self.boxed(sign | (self.exponent_mask() << self.fraction_bits) - 1);
+            let largest = self.boxed(sign | ((self.exponent_mask() << self.fraction_bits) - 1));
             return (if to_infinity { self.infinity(*negative) } else { largest }, flags);
         }
         let fraction = digits & ((1 << self.fraction_bits) - 1);
@@ -341,7 +341,7 @@ impl Format {
         }
     }
 
-    pub fn from_integer(self, value: i128, rounding: Rounding) -> Flagged {
+    pub fn round_integer(self, value: i128, rounding: Rounding) -> Flagged {
         let magnitude = value.unsigned_abs().into();
         self.round(&Finite { negative: value < 0, magnitude, exponent: 0 }, false, rounding)
     }

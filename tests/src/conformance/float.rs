@@ -97,8 +97,8 @@ impl Kind {
     /// Numbers whose exponents are close, so that additions do something.
     fn near(&self, value: u64) -> u64 {
         let bits = self.format.fraction_bits;
-        let keep = (1u64 << bits) - 1 | 1 << (bits + self.format.exponent_bits) | 7 << bits;
-        let middle = (1u64 << (self.format.exponent_bits - 1)) - 4 << bits;
+        let keep = ((1u64 << bits) - 1) | 1 << (bits + self.format.exponent_bits) | 7 << bits;
+        let middle = ((1u64 << (self.format.exponent_bits - 1)) - 4) << bits;
         let boxed = if bits == 23 { u64::MAX << 32 } else { 0 };
         value & keep | middle & !(7 << bits) | boxed
     }
@@ -136,7 +136,7 @@ impl Kind {
             for difference in [-2, -1, 0, 1, 2] {
                 for sign in [1, -1] {
                     let value =
-                        self.format.from_integer(sign * ((1i128 << bits) + difference), Rounding::NearestEven).0;
+                        self.format.round_integer(sign * ((1i128 << bits) + difference), Rounding::NearestEven).0;
                     values.push(value);
                     values.push(value ^ 1);
                 }
@@ -144,12 +144,12 @@ impl Kind {
         }
         // Halves and quarters.
         let quarter = self.format.divide(
-            self.format.from_integer(1, Rounding::NearestEven).0,
-            self.format.from_integer(4, Rounding::NearestEven).0,
+            self.format.round_integer(1, Rounding::NearestEven).0,
+            self.format.round_integer(4, Rounding::NearestEven).0,
             Rounding::NearestEven,
         );
         for quarters in -16..=16 {
-            let count = self.format.from_integer(quarters, Rounding::NearestEven).0;
+            let count = self.format.round_integer(quarters, Rounding::NearestEven).0;
             values.push(self.format.multiply(count, quarter.0, Rounding::NearestEven).0);
         }
         values
@@ -291,7 +291,7 @@ fn from_integer(body: &mut Body, kind: &Kind, source: &str, meaning: fn(u64) -> 
         1,
         |rounding| {
             let row = |a: &u64| {
-                let (result, flags) = kind.format.from_integer(meaning(*a), rounding);
+                let (result, flags) = kind.format.round_integer(meaning(*a), rounding);
                 [*a, result, flags]
             };
             values.iter().map(row).collect()

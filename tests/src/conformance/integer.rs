@@ -4,6 +4,8 @@
 use super::rows::{Body, Random};
 
 type Unary = (&'static str, fn(u64) -> u64);
+/// A branch, and when it is taken.
+type Branch = (&'static str, fn(u64, u64) -> bool);
 type Binary = (&'static str, fn(u64, u64) -> u64);
 /// An instruction with an immediate, and the immediates it is tried with.
 type Immediate = (&'static str, fn(u64, i64) -> u64, &'static [i64]);
@@ -60,7 +62,7 @@ const RV64I_IMMEDIATE: &[Immediate] = &[
     ("sraiw", |a, i| (low(a) as i32 >> i) as i64 as u64, FIVE),
 ];
 
-const BRANCHES: &[(&str, fn(u64, u64) -> bool)] = &[
+const BRANCHES: &[Branch] = &[
     ("beq", |a, b| a == b),
     ("bne", |a, b| a != b),
     ("blt", |a, b| signed(a) < signed(b)),
@@ -337,7 +339,7 @@ fn immediate(body: &mut Body, (name, meaning, values): Immediate) {
 }
 
 /// A branch forwards and backwards.
-fn branch(body: &mut Body, (name, taken): (&str, fn(u64, u64) -> bool)) {
+fn branch(body: &mut Body, (name, taken): Branch) {
     let rows: Vec<[u64; 3]> = pairs().into_iter().map(|(a, b)| [a, b, taken(a, b).into()]).collect();
     body.table(
         name,

@@ -52,7 +52,7 @@ macro_rules! written {
 
 /// The programs written by hand.
 const WRITTEN: &[(&str, &str)] = written! {
-    "rv64i_control" "zalrsc" "zicsr" "privileged" "pmp" "interrupts" "paging_spaces" "counters" "counters_exact" "c_control" "fd_memory" "traps" "strict"
+    "encodings" "rv64i_control" "zalrsc" "zicsr" "privileged" "pmp" "interrupts" "paging_spaces" "counters" "counters_exact" "c_control" "fd_memory" "traps" "strict"
 };
 
 /// Programs that assert what QEMU does otherwise, or what only a hart with exactly our extensions does.

@@ -70,6 +70,9 @@ pub enum Failure {
     },
 }
 
+/// The register in which a program counts its checks: gp.
+const CHECKS: usize = 3;
+
 /// A label that the harness puts before each line, to find it again by address.
 const LINE_LABEL: &str = "source_line_";
 
@@ -89,11 +92,11 @@ impl Program {
         })
     }
 
-    /// Runs it, for at most `timeout`.
+    /// Runs it, for at most `timeout`; the number of checks it made.
     ///
     /// # Errors
     /// It did not pass.
-    pub fn run(&self, engine: EngineKind, timeout: Duration) -> Result<(), Failure> {
+    pub fn run(&self, engine: EngineKind, timeout: Duration) -> Result<u64, Failure> {
         let bytes = self.assemble()?;
         let image = firmware_from_bytes(self.name, bytes, &virt::bare_room(MEMORY))?;
         let console = MemoryBackend::new();
@@ -106,7 +109,7 @@ impl Program {
         machine.pause()?;
         let output = String::from_utf8_lossy(&console.output()).into_owned();
         match event {
-            Some(Event::Power(PowerRequest::Off(0))) => Ok(()),
+            Some(Event::Power(PowerRequest::Off(0))) => Ok(machine.cores()[0].hart.x(CHECKS)),
             Some(Event::Power(PowerRequest::Off(code))) => {
                 let place = self.place(&output).unwrap_or_else(|| "(no address was told)".into());
                 Err(Failure::Check { program: self.name, code, output, place })

@@ -43,7 +43,8 @@ pub fn settings() -> Settings {
 pub fn quick_start() -> (Arc<Program>, Arc<Vec<u8>>) {
     static FILES: OnceLock<(Arc<Program>, Arc<Vec<u8>>)> = OnceLock::new();
     let load = || {
-        let files = packages::quick_start(&settings()).expect("this test boots Debian's kernel, from a mirror or cached");
+        let files =
+            packages::quick_start(&settings()).expect("this test boots Debian's kernel, from a mirror or cached");
         let kernel = image::load_kernel(&files.kernel, &virt::kernel_room(MEMORY)).unwrap();
         (Arc::new(kernel), Arc::new(std::fs::read(&files.initrd).unwrap()))
     };
@@ -93,7 +94,7 @@ impl Guest {
     /// Has the shell run a command, which has to succeed; its output, behind its own echo.
     pub fn run(&self, command: &str) -> String {
         // The echo of the command does not hold what the shell makes of it.
-        self.type_line(&format!("{command}; echo \"<$?\">"));
+        self.type_line(&format!("{command}; echo \"<$?>\""));
         let output = self.expect(PROMPT);
         assert!(output.contains("<0>"), "{command}: {output}");
         output

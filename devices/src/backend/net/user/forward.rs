@@ -1,0 +1,106 @@
+//! Port forwards: ports of the host's that lead to the guest.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::str::FromStr;
+
+use super::FIRST_GUEST;
+
+/// The transport protocol of a forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+/// A forward: "tcp:127.0.0.1:2222-:22". The host's address is the loopback's if it is left out, the guest's the first
+/// one that is leased. The host's port 0 stands for any free one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Where the host listens.
+    pub host: SocketAddr,
+    /// Where it leads.
+    pub guest: SocketAddrV4,
+}
+
+/// A text is no forward.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("port forward \"{text}\": {reason}; write it like tcp:127.0.0.1:2222-:22")]
+pub struct ForwardError {
+    text: String,
+    reason: &'static str,
+}
+
+impl FromStr for Forward {
+    type Err = ForwardError;
+
+    fn from_str(text: &str) -> Result<Self, ForwardError> {
+        let error = |reason| ForwardError { text: text.into(), reason };
+        let (protocol, ends) = text.split_once(':').ok_or_else(|| error("the protocol is missing"))?;
+        let protocol = match protocol {
+            "tcp" | "" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return Err(error("the protocol is neither tcp nor udp")),
+        };
+        let (host, guest) = ends.split_once('-').ok_or_else(|| error("the guest's end is missing"))?;
+        let host = match host.strip_prefix(':') {
+            Some(port) => port.parse().map(|port| (Ipv4Addr::LOCALHOST, port).into()).ok(),
+            None => host.parse().ok(),
+        };
+        let host = host.ok_or_else(|| error("the host's end is no address and port"))?;
+        let guest = match guest.strip_prefix(':') {
+            Some(port) => port.parse().map(|port| SocketAddrV4::new(FIRST_GUEST, port)).ok(),
+            None => guest.parse().ok(),
+        };
+        let guest = guest.ok_or_else(|| error("the guest's end is no address and port"))?;
+        if guest.port() == 0 {
+            return Err(error("the guest's port is missing"));
+        }
+        if !super::is_guest(*guest.ip()) {
+            return Err(error("the guest's address is not in 10.0.2.4 to 10.0.2.254"));
+        }
+        Ok(Self { protocol, host, guest })
+    }
+}
+
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}-{}", self.protocol, self.host, self.guest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_are_read_and_written() {
+        for (text, meaning) in [
+            ("tcp:127.0.0.1:2222-:22", "tcp:127.0.0.1:2222-10.0.2.15:22"),
+            ("tcp::2222-:22", "tcp:127.0.0.1:2222-10.0.2.15:22"),
+            (":0.0.0.0:0-10.0.2.16:22", "tcp:0.0.0.0:0-10.0.2.16:22"),
+            ("udp:[::1]:53-:53", "udp:[::1]:53-10.0.2.15:53"),
+        ] {
+            assert_eq!(text.parse::<Forward>().unwrap().to_string(), meaning);
+        }
+        for wrong in [
+            "", "tcp", "tcp:", "tcp:127.0.0.1:22", "sctp::1-:1", "tcp::1-:0", "tcp::65536-:1", "tcp::1-:65536",
+            "tcp:localhost:1-:1", "tcp::1-127.0.0.1:1", "tcp::1-10.0.2.2:1", "tcp::1-", "tcp:-:1",
+        ] {
+            assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
+        }
+    }
+}

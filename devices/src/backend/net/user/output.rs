@@ -1,0 +1,214 @@
+//! The way to the guest: building frames, and the table of who has which address.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ArpOperation, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Packet,
+    Ipv4Repr, UdpPacket, ArpPacket, IpAddress,
+};
+
+use super::{ROUTER, ROUTER_MAC, is_guest};
+use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, MacAddress, NetworkEnd};
+
+/// Bytes of an IPv4 header without options.
+pub const IPV4_HEADER_SIZE: usize = 20;
+const UDP_HEADER_SIZE: usize = 8;
+/// Hops that packets of the router's may make.
+const HOP_LIMIT: u8 = 64;
+/// How long an address stays with a card that is silent, unless it was leased.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Packets that wait for an answer to ARP.
+const MOST_UNRESOLVED: usize = 16;
+
+struct Neighbour {
+    address: MacAddress,
+    /// Until then, nobody else may take the IP address.
+    until: Instant,
+}
+
+/// The network's end of the cable, as the router uses it.
+pub struct Output {
+    end: NetworkEnd,
+    mtu: u16,
+    /// Never more than there are addresses for guests.
+    neighbours: HashMap<Ipv4Addr, Neighbour>,
+    unresolved: VecDeque<(Ipv4Addr, Frame)>,
+    ident: u16,
+    sent: u64,
+}
+
+impl Output {
+    pub fn new(end: NetworkEnd, mtu: u16) -> Self {
+        Self { end, mtu, neighbours: HashMap::new(), unresolved: VecDeque::new(), ident: 0, sent: 0 }
+    }
+
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    pub fn receive(&mut self) -> Option<Frame> {
+        self.end.receive()
+    }
+
+    /// See [`NetworkEnd::has_room`].
+    pub fn has_room(&mut self) -> bool {
+        self.end.has_room()
+    }
+
+    /// See [`NetworkEnd::flush`].
+    pub fn flush(&mut self) {
+        self.end.flush();
+    }
+
+    /// Frames that were sent so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// Whether a packet from `address` may come from the card `mac`, which then is where packets to it go. The first
+    /// who uses an address keeps it until it is silent for a while.
+    pub fn learn(&mut self, address: Ipv4Addr, mac: MacAddress, now: Instant) -> bool {
+        if !is_guest(address) || mac.is_group() || mac == ROUTER_MAC {
+            return false;
+        }
+        let neighbour = self.neighbours.entry(address).or_insert(Neighbour { address: mac, until: now });
+        if neighbour.address != mac {
+            if neighbour.until > now {
+                return false;
+            }
+            neighbour.address = mac;
+        }
+        neighbour.until = neighbour.until.max(now + SILENCE);
+        self.resolve(address, mac);
+        true
+    }
+
+    /// Binds an address to a card for the time of a lease.
+    pub fn lease(&mut self, address: Ipv4Addr, mac: MacAddress, until: Instant) {
+        self.neighbours.insert(address, Neighbour { address: mac, until });
+        self.resolve(address, mac);
+    }
+
+    /// Ends a lease.
+    pub fn release(&mut self, address: Ipv4Addr) {
+        self.neighbours.remove(&address);
+    }
+
+    /// Sends what has waited for `address`.
+    fn resolve(&mut self, address: Ipv4Addr, mac: MacAddress) {
+        for (to, mut frame) in std::mem::take(&mut self.unresolved) {
+            if to == address {
+                frame.bytes[..6].copy_from_slice(&mac.0);
+                self.send(frame);
+            } else {
+                self.unresolved.push_back((to, frame));
+            }
+        }
+    }
+
+    fn send(&mut self, frame: Frame) {
+        self.sent += 1;
+        self.end.send(frame);
+    }
+
+    /// Room for a frame with an IPv4 packet of `length` bytes.
+    pub fn frame(&self, length: usize) -> Frame {
+        Frame { bytes: vec![0; ETHERNET_HEADER_SIZE + length], ..Frame::default() }
+    }
+
+    fn finish(&mut self, mut frame: Frame, to: MacAddress, kind: EthernetProtocol) {
+        EthernetRepr { src_addr: EthernetAddress(ROUTER_MAC.0), dst_addr: EthernetAddress(to.0), ethertype: kind }
+            .emit(&mut EthernetFrame::new_unchecked(&mut frame.bytes));
+        self.send(frame);
+    }
+
+    /// Sends a frame whose IPv4 packet is complete to the guest that has address `to`.
+    pub fn ip(&mut self, frame: Frame, to: Ipv4Addr) {
+        if let Some(neighbour) = self.neighbours.get(&to) {
+            let mac = neighbour.address;
+            return self.finish(frame, mac, EthernetProtocol::Ipv4);
+        }
+        let mut frame = frame;
+        EthernetRepr {
+            src_addr: EthernetAddress(ROUTER_MAC.0),
+            dst_addr: EthernetAddress::BROADCAST,
+            ethertype: EthernetProtocol::Ipv4,
+        }
+        .emit(&mut EthernetFrame::new_unchecked(&mut frame.bytes));
+        if self.unresolved.len() == MOST_UNRESOLVED {
+            self.unresolved.pop_front();
+        }
+        self.unresolved.push_back((to, frame));
+        self.arp(ArpOperation::Request, MacAddress::BROADCAST, ROUTER, to);
+    }
+
+    /// Sends an ARP packet (RFC 826) that tells that `own` is the router's.
+    pub fn arp(&mut self, operation: ArpOperation, to: MacAddress, own: Ipv4Addr, target: Ipv4Addr) {
+        let target_mac = if to == MacAddress::BROADCAST { MacAddress([0; 6]) } else { to };
+        let arp = ArpRepr::EthernetIpv4 {
+            operation,
+            source_hardware_addr: EthernetAddress(ROUTER_MAC.0),
+            source_protocol_addr: own,
+            target_hardware_addr: EthernetAddress(target_mac.0),
+            target_protocol_addr: target,
+        };
+        let mut frame = self.frame(arp.buffer_len());
+        arp.emit(&mut ArpPacket::new_unchecked(&mut frame.bytes[ETHERNET_HEADER_SIZE..]));
+        self.finish(frame, to, EthernetProtocol::Arp);
+    }
+
+    /// Sends an IPv4 packet with `payload`, in fragments if it is larger than the network's MTU (RFC 791 §3.2).
+    pub fn packet(&mut self, from: Ipv4Addr, to: Ipv4Addr, protocol: IpProtocol, payload: &[u8]) {
+        self.ident = self.ident.wrapping_add(1);
+        let piece_size = (usize::from(self.mtu) - IPV4_HEADER_SIZE) & !7;
+        let count = payload.len().div_ceil(piece_size).max(1);
+        let whole = payload.len() + IPV4_HEADER_SIZE <= usize::from(self.mtu);
+        for i in 0..if whole { 1 } else { count } {
+            let piece = &payload[i * piece_size..];
+            let piece = if whole { piece } else { &piece[..piece.len().min(piece_size)] };
+            let mut frame = self.frame(IPV4_HEADER_SIZE + piece.len());
+            let bytes = &mut frame.bytes[ETHERNET_HEADER_SIZE..];
+            let repr = Ipv4Repr {
+                src_addr: from,
+                dst_addr: to,
+                next_header: protocol,
+                payload_len: piece.len(),
+                hop_limit: HOP_LIMIT,
+            };
+            let mut packet = Ipv4Packet::new_unchecked(bytes);
+            repr.emit(&mut packet, &ChecksumCapabilities::ignored());
+            if !whole {
+                packet.set_ident(self.ident);
+                packet.set_dont_frag(false);
+                packet.set_more_frags(i + 1 != count);
+                packet.set_frag_offset((i * piece_size) as u16);
+            }
+            packet.fill_checksum();
+            packet.payload_mut().copy_from_slice(piece);
+            if to == Ipv4Addr::BROADCAST {
+                self.finish(frame, MacAddress::BROADCAST, EthernetProtocol::Ipv4);
+            } else {
+                self.ip(frame, to);
+            }
+        }
+    }
+
+    /// Sends a UDP datagram.
+    pub fn datagram(&mut self, from: std::net::SocketAddrV4, to: std::net::SocketAddrV4, data: &[u8]) {
+        let length = UDP_HEADER_SIZE + data.len();
+        if length > 65535 - IPV4_HEADER_SIZE {
+            return;
+        }
+        let mut bytes = vec![0; length];
+        let mut packet = UdpPacket::new_unchecked(&mut bytes[..]);
+        packet.set_src_port(from.port());
+        packet.set_dst_port(to.port());
+        packet.set_len(length as u16);
+        packet.payload_mut().copy_from_slice(data);
+        packet.fill_checksum(&IpAddress::Ipv4(*from.ip()), &IpAddress::Ipv4(*to.ip()));
+        self.packet(*from.ip(), *to.ip(), IpProtocol::Udp, &bytes);
+    }
+}

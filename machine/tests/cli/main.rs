@@ -1,0 +1,14 @@
+//! The `vervet` command as its users see it: what it refuses and how, test programs, the terminal, the quick start.
+//!
+//! These tests start the binary, which only the tests of its own crate can find.
+
+mod bad_input;
+mod command;
+mod elf;
+#[cfg(unix)]
+mod pseudo_terminal;
+#[cfg(unix)]
+mod signals;
+#[cfg(unix)]
+mod terminal;
+mod test_programs;

@@ -50,11 +50,6 @@ impl Context {
     pub fn number(self) -> u64 {
         self.0 >> CONTEXT_SHIFT
     }
-
-    /// The number in the place where a tag has it.
-    pub fn tag_bits(self) -> u64 {
-        self.0
-    }
 }
 
 /// The numbers of one `satp` value's contexts, by privilege and MXR; zero is none yet.

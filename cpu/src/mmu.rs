@@ -66,8 +66,8 @@ mod pte {
 pub struct Translation {
     /// Guest-physical address.
     pub physical: u64,
-    /// Whether the leaf covers more than one page.
-    pub superpage: bool,
+    /// Bits of the address that the leaf does not translate: 12 for a page, more for a superpage.
+    pub offset_bits: u32,
     /// Whether the leaf is a user page.
     pub user: bool,
 }
@@ -115,7 +115,7 @@ impl Hart {
     /// Translates `address` for an access (§10.3.2, "Virtual Address Translation Process").
     pub(crate) fn walk(&self, address: u64, walk: Walk) -> Result<Translation, Fault> {
         if !self.translates(walk.privilege) {
-            return Ok(Translation { physical: address, superpage: true, user: false });
+            return Ok(Translation { physical: address, offset_bits: 12, user: false });
         }
         let levels = levels(satp::MODE.get(self.csr.satp)).ok_or(Fault::Page)?;
         let virtual_bits = 12 + 9 * levels;
@@ -206,7 +206,7 @@ impl Hart {
         }
         let within = (1 << offset_bits) - 1;
         let physical = (ppn * PAGE_SIZE) & !within | address & within;
-        Ok(Some(Translation { physical, superpage: offset_bits > 12, user }))
+        Ok(Some(Translation { physical, offset_bits, user }))
     }
 
     /// Svadu: where only hardware updating is offered it is always on, with Svade `menvcfg.ADUE` decides.
@@ -262,10 +262,8 @@ impl Hart {
             return;
         }
         let context = if access == Access::Execute { self.fetch_context } else { self.data_context };
-        // An identity mapping is no superpage that `sfence.vma` could be about.
-        let superpage = found.superpage && self.translates(privilege);
         let host = self.ram.host_base() as u64 + offset;
-        self.tlb.fill(access, context, address, host, superpage);
+        self.tlb.fill(access, context, address, host, found.offset_bits);
         if found.user && privilege == Privilege::Supervisor {
             self.tlb.note_user_page(access, address);
         }

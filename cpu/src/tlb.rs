@@ -10,7 +10,7 @@
 //! numbers run out.
 //!
 //! **Single pages.** A page has one slot whatever its context, so that `sfence.vma` with an address clears three slots.
-//! Entries of superpages are as small as others; a filter of the 2 MiB regions with any of them tells when a flush by
+//! Entries of superpages are as small as others; a filter of the superpages that any of them is from tells when a flush by
 //! address has to become a full one.
 
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ const PAGE_MASK: u64 = !(PAGE_SIZE - 1);
 const CONTEXT_SHIFT: u32 = 3;
 /// Context numbers that fit a tag.
 const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
+/// Address bits inside of superpages: a 64 KiB range (Svnapot), and a leaf at each level above the lowest.
+const SUPERPAGE_BITS: [u32; 5] = [16, 21, 30, 39, 48];
 /// How many user pages S-mode may have entries for before SUM's end wipes all instead of each.
 const USER_SLOTS: usize = 256;
 
@@ -69,7 +71,7 @@ pub struct Tlb {
     current: (u64, Numbers),
     /// Counts full flushes and reuses of numbers: who caches translations of its own compares it.
     generation: u64,
-    /// Hashed 2 MiB regions that have had an entry from a superpage since the last full flush.
+    /// Hashed superpages that an entry has come from since the last full flush.
     superpages: [u64; 16],
     /// Slots of user pages that S-mode reached under SUM.
     user_slots: Vec<(Access, u16)>,
@@ -179,8 +181,11 @@ impl Tlb {
 
     /// Forgets the translations of the page at `address`. True if that took a full flush.
     pub fn flush_page(&mut self, address: u64) -> bool {
-        let (word, bit) = Self::superpage_bit(address);
-        if self.superpages[word] & bit != 0 {
+        let is_noted = |bits: &u32| {
+            let (word, bit) = Self::superpage_bit(address, *bits);
+            self.superpages[word] & bit != 0
+        };
+        if SUPERPAGE_BITS.iter().any(is_noted) {
             self.flush();
             return true;
         }
@@ -195,16 +200,18 @@ impl Tlb {
         false
     }
 
-    fn superpage_bit(address: u64) -> (usize, u64) {
-        let hash = (address >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+    /// Where the filter has the superpage of `bits` address bits around `address`.
+    fn superpage_bit(address: u64, bits: u32) -> (usize, u64) {
+        let hash = ((address >> bits) ^ u64::from(bits) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
         ((hash / 64) as usize, 1 << (hash % 64))
     }
 
     /// Adds a translation of the page of `address` to the page at the host's address `host`.
-    pub fn fill(&mut self, access: Access, context: Context, address: u64, host: u64, superpage: bool) {
+    pub fn fill(&mut self, access: Access, context: Context, address: u64, host: u64, offset_bits: u32) {
         let page = address & PAGE_MASK;
-        if superpage {
-            let (word, bit) = Self::superpage_bit(address);
+        // What is larger than a page is noted under the smallest size that covers it.
+        if let Some(bits) = SUPERPAGE_BITS.into_iter().find(|bits| offset_bits > 12 && offset_bits <= *bits) {
+            let (word, bit) = Self::superpage_bit(address, bits);
             self.superpages[word] |= bit;
         }
         self.table(access)[slot(address)] =
@@ -263,23 +270,34 @@ mod tests {
     fn contexts_are_apart_and_flushes_forget() {
         let mut tlb = Tlb::default();
         let one = tlb.context(8 << 60 | 1, Privilege::User, false);
-        tlb.fill(Access::Read, one, 0x5000, 0x1000, false);
+        tlb.fill(Access::Read, one, 0x5000, 0x1000, 12);
         assert!(hits(&tlb, one, 0x5008) && !hits(&tlb, one, 0x5001), "misaligned misses");
         let two = tlb.context(8 << 60 | 2, Privilege::User, false);
         assert!(!hits(&tlb, two, 0x5008));
         assert_eq!(tlb.context(8 << 60 | 1, Privilege::User, false), one, "numbers are remembered");
         assert!(!tlb.flush_page(0x5fff));
         assert!(!hits(&tlb, one, 0x5008));
-        tlb.fill(Access::Read, one, 0x5000, 0x1000, true);
+        tlb.fill(Access::Read, one, 0x5000, 0x1000, 21);
         assert!(tlb.flush_page(0x6000), "a superpage may cover it");
         assert_ne!(tlb.context(8 << 60 | 1, Privilege::User, false), one);
+    }
+
+    #[test]
+    fn a_flush_anywhere_in_a_superpage_forgets_all_of_it() {
+        for bits in SUPERPAGE_BITS {
+            let mut tlb = Tlb::default();
+            let context = tlb.context(8 << 60 | 1, Privilege::User, false);
+            let start = 3 << bits;
+            tlb.fill(Access::Read, context, start, 0x1000, bits);
+            assert!(tlb.flush_page(start + (1 << bits) - 0x1000), "{bits}");
+        }
     }
 
     #[test]
     fn numbers_run_out_without_false_hits() {
         let mut tlb = Tlb::default();
         let first = tlb.context(8 << 60 | 1, Privilege::User, false);
-        tlb.fill(Access::Read, first, 0x5000, 0x1000, false);
+        tlb.fill(Access::Read, first, 0x5000, 0x1000, 12);
         let mut reused = false;
         for ppn in 2..3 * u64::from(CONTEXTS) {
             let context = tlb.context(8 << 60 | ppn, Privilege::User, false);
@@ -304,7 +322,7 @@ mod tests {
     fn write_entries_are_found_by_physical_page() {
         let mut tlb = Tlb::default();
         let context = tlb.context(0, Privilege::Machine, false);
-        tlb.fill(Access::Write, context, 0xffff_f000, 0x3000, false);
+        tlb.fill(Access::Write, context, 0xffff_f000, 0x3000, 12);
         tlb.forget_writes_to(0x2fff);
         assert_ne!(tlb.write[slot(0xffff_f000)].tag, 0);
         tlb.forget_writes_to(0x3abc);

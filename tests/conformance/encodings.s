@@ -215,6 +215,36 @@ words:
     prefetch.i 992(t3)
     prefetch.r -1056(s10)
     prefetch.w 1376(a5)
+    jal a0, . + 2
+    jal a0, . + 4
+    jal a0, . + 8
+    jal a0, . + 16
+    jal a0, . + 32
+    jal a0, . + 64
+    jal a0, . + 128
+    jal a0, . + 256
+    jal a0, . + 512
+    jal a0, . + 1024
+    jal a0, . + 2048
+    jal a0, . + 4096
+    jal a0, . + 8192
+    jal a0, . + 16384
+    jal a0, . + 32768
+    jal a0, . + 65536
+    jal a0, . + 131072
+    jal a0, . + 262144
+    jal a0, . + 524288
+    beq a1, a2, . + 2
+    beq a1, a2, . + 4
+    beq a1, a2, . + 8
+    beq a1, a2, . + 16
+    beq a1, a2, . + 32
+    beq a1, a2, . + 64
+    beq a1, a2, . + 128
+    beq a1, a2, . + 256
+    beq a1, a2, . + 512
+    beq a1, a2, . + 1024
+    beq a1, a2, . + 2048
 words_end:
     .option pop
 halves:
@@ -295,6 +325,109 @@ halves:
     c.zext.w a2
     c.not s0
     c.mul a3, a1
+    c.j . + 2
+    c.j . + 4
+    c.j . + 8
+    c.j . + 16
+    c.j . + 32
+    c.j . + 64
+    c.j . + 128
+    c.j . + 256
+    c.j . + 512
+    c.j . + 1024
+    c.beqz a0, . + 2
+    c.beqz a0, . + 4
+    c.beqz a0, . + 8
+    c.beqz a0, . + 16
+    c.beqz a0, . + 32
+    c.beqz a0, . + 64
+    c.beqz a0, . + 128
+    c.bnez s1, . + 2
+    c.bnez s1, . + 4
+    c.bnez s1, . + 8
+    c.bnez s1, . + 16
+    c.bnez s1, . + 32
+    c.bnez s1, . + 64
+    c.bnez s1, . + 128
+    c.addi16sp sp, 16
+    c.addi16sp sp, 32
+    c.addi16sp sp, 64
+    c.addi16sp sp, 128
+    c.addi16sp sp, 256
+    c.addi4spn a0, sp, 4
+    c.addi4spn a0, sp, 8
+    c.addi4spn a0, sp, 16
+    c.addi4spn a0, sp, 32
+    c.addi4spn a0, sp, 64
+    c.addi4spn a0, sp, 128
+    c.addi4spn a0, sp, 256
+    c.addi4spn a0, sp, 512
+    c.lw a1, 4(s0)
+    c.lw a1, 8(s0)
+    c.lw a1, 16(s0)
+    c.lw a1, 32(s0)
+    c.lw a1, 64(s0)
+    c.sw a1, 4(s0)
+    c.sw a1, 8(s0)
+    c.sw a1, 16(s0)
+    c.sw a1, 32(s0)
+    c.sw a1, 64(s0)
+    c.ld a1, 8(s0)
+    c.ld a1, 16(s0)
+    c.ld a1, 32(s0)
+    c.ld a1, 64(s0)
+    c.ld a1, 128(s0)
+    c.sd a1, 8(s0)
+    c.sd a1, 16(s0)
+    c.sd a1, 32(s0)
+    c.sd a1, 64(s0)
+    c.sd a1, 128(s0)
+    c.fld fa1, 8(s0)
+    c.fld fa1, 16(s0)
+    c.fld fa1, 32(s0)
+    c.fld fa1, 64(s0)
+    c.fld fa1, 128(s0)
+    c.fsd fa1, 8(s0)
+    c.fsd fa1, 16(s0)
+    c.fsd fa1, 32(s0)
+    c.fsd fa1, 64(s0)
+    c.fsd fa1, 128(s0)
+    c.lwsp t1, 4(sp)
+    c.lwsp t1, 8(sp)
+    c.lwsp t1, 16(sp)
+    c.lwsp t1, 32(sp)
+    c.lwsp t1, 64(sp)
+    c.lwsp t1, 128(sp)
+    c.swsp t1, 4(sp)
+    c.swsp t1, 8(sp)
+    c.swsp t1, 16(sp)
+    c.swsp t1, 32(sp)
+    c.swsp t1, 64(sp)
+    c.swsp t1, 128(sp)
+    c.ldsp t1, 8(sp)
+    c.ldsp t1, 16(sp)
+    c.ldsp t1, 32(sp)
+    c.ldsp t1, 64(sp)
+    c.ldsp t1, 128(sp)
+    c.ldsp t1, 256(sp)
+    c.sdsp t1, 8(sp)
+    c.sdsp t1, 16(sp)
+    c.sdsp t1, 32(sp)
+    c.sdsp t1, 64(sp)
+    c.sdsp t1, 128(sp)
+    c.sdsp t1, 256(sp)
+    c.fldsp ft1, 8(sp)
+    c.fldsp ft1, 16(sp)
+    c.fldsp ft1, 32(sp)
+    c.fldsp ft1, 64(sp)
+    c.fldsp ft1, 128(sp)
+    c.fldsp ft1, 256(sp)
+    c.fsdsp ft1, 8(sp)
+    c.fsdsp ft1, 16(sp)
+    c.fsdsp ft1, 32(sp)
+    c.fsdsp ft1, 64(sp)
+    c.fsdsp ft1, 128(sp)
+    c.fsdsp ft1, 256(sp)
 halves_end:
     .balign 4
 word_encodings:
@@ -484,6 +617,36 @@ word_encodings:
     .word 0x3e0e6013
     .word 0xbe1d6013
     .word 0x5637e013
+    .word 0x0020056f
+    .word 0x0040056f
+    .word 0x0080056f
+    .word 0x0100056f
+    .word 0x0200056f
+    .word 0x0400056f
+    .word 0x0800056f
+    .word 0x1000056f
+    .word 0x2000056f
+    .word 0x4000056f
+    .word 0x0010056f
+    .word 0x0000156f
+    .word 0x0000256f
+    .word 0x0000456f
+    .word 0x0000856f
+    .word 0x0001056f
+    .word 0x0002056f
+    .word 0x0004056f
+    .word 0x0008056f
+    .word 0x00c58163
+    .word 0x00c58263
+    .word 0x00c58463
+    .word 0x00c58863
+    .word 0x02c58063
+    .word 0x04c58063
+    .word 0x08c58063
+    .word 0x10c58063
+    .word 0x20c58063
+    .word 0x40c58063
+    .word 0x00c580e3
 half_encodings:
     .half 0x0ad8
     .half 0x1524
@@ -562,3 +725,106 @@ half_encodings:
     .half 0x9e71
     .half 0x9c75
     .half 0x9ecd
+    .half 0xa009
+    .half 0xa011
+    .half 0xa021
+    .half 0xa801
+    .half 0xa005
+    .half 0xa081
+    .half 0xa041
+    .half 0xa201
+    .half 0xa401
+    .half 0xa101
+    .half 0xc109
+    .half 0xc111
+    .half 0xc501
+    .half 0xc901
+    .half 0xc105
+    .half 0xc121
+    .half 0xc141
+    .half 0xe089
+    .half 0xe091
+    .half 0xe481
+    .half 0xe881
+    .half 0xe085
+    .half 0xe0a1
+    .half 0xe0c1
+    .half 0x6141
+    .half 0x6105
+    .half 0x6121
+    .half 0x6109
+    .half 0x6111
+    .half 0x0048
+    .half 0x0028
+    .half 0x0808
+    .half 0x1008
+    .half 0x0088
+    .half 0x0108
+    .half 0x0208
+    .half 0x0408
+    .half 0x404c
+    .half 0x440c
+    .half 0x480c
+    .half 0x500c
+    .half 0x402c
+    .half 0xc04c
+    .half 0xc40c
+    .half 0xc80c
+    .half 0xd00c
+    .half 0xc02c
+    .half 0x640c
+    .half 0x680c
+    .half 0x700c
+    .half 0x602c
+    .half 0x604c
+    .half 0xe40c
+    .half 0xe80c
+    .half 0xf00c
+    .half 0xe02c
+    .half 0xe04c
+    .half 0x240c
+    .half 0x280c
+    .half 0x300c
+    .half 0x202c
+    .half 0x204c
+    .half 0xa40c
+    .half 0xa80c
+    .half 0xb00c
+    .half 0xa02c
+    .half 0xa04c
+    .half 0x4312
+    .half 0x4322
+    .half 0x4342
+    .half 0x5302
+    .half 0x4306
+    .half 0x430a
+    .half 0xc21a
+    .half 0xc41a
+    .half 0xc81a
+    .half 0xd01a
+    .half 0xc09a
+    .half 0xc11a
+    .half 0x6322
+    .half 0x6342
+    .half 0x7302
+    .half 0x6306
+    .half 0x630a
+    .half 0x6312
+    .half 0xe41a
+    .half 0xe81a
+    .half 0xf01a
+    .half 0xe09a
+    .half 0xe11a
+    .half 0xe21a
+    .half 0x20a2
+    .half 0x20c2
+    .half 0x3082
+    .half 0x2086
+    .half 0x208a
+    .half 0x2092
+    .half 0xa406
+    .half 0xa806
+    .half 0xb006
+    .half 0xa086
+    .half 0xa106
+    .half 0xa206

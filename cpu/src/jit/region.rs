@@ -20,6 +20,9 @@ pub(super) const MOST_INSTRUCTIONS: usize = 500;
 /// Pages on each side of the entry's that a region may extend to.
 pub(super) const NEIGHBOURS: usize = 2;
 
+/// Most accesses of a region that keep a page at hand.
+const MOST_SITES: usize = 24;
+
 /// What to translate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -90,6 +93,8 @@ pub(super) struct Block {
     pub predecessors: usize,
     /// Whether an edge leads back to it: a loop's head.
     pub is_loop: bool,
+    /// Whether it is part of an innermost loop.
+    pub is_inner: bool,
     /// Registers whose values are at hand on entry.
     pub available: Registers,
     /// Of those, the registers whose values may be newer than the hart's memory.
@@ -230,6 +235,17 @@ impl Region {
         Some(region)
     }
 
+    /// How many accesses keep the page of their last time at hand: those in innermost loops, unless something in the
+    /// region may change translations while it runs.
+    pub fn sites(&self) -> usize {
+        let changes = |op: &Op| op.effects.clobbers && end_of(op).is_none();
+        if self.blocks.iter().flat_map(|block| &block.ops).any(changes) {
+            return 0;
+        }
+        let inner = self.blocks.iter().filter(|block| block.is_inner).flat_map(|block| &block.ops);
+        inner.filter(|op| op.effects.access.is_some()).count().min(MOST_SITES)
+    }
+
     /// The block at a distance from the entry, if the region has it.
     pub fn block_at(&self, start: i64) -> Option<usize> {
         self.by_start.get(&start).copied()
@@ -301,12 +317,16 @@ impl Region {
         }
         let mut preloads = vec![0; self.blocks.len()];
         let mut bodies = vec![Vec::new(); self.blocks.len()];
-        for head in (0..self.blocks.len()).filter(|block| self.blocks[*block].is_loop) {
+        let heads: Vec<usize> = (0..self.blocks.len()).filter(|block| self.blocks[*block].is_loop).collect();
+        for head in heads {
             let body = self.loop_body(head, &predecessors);
             let inside = || (0..self.blocks.len()).filter(|block| body[*block]);
             if !inside().any(|block| block != head && self.blocks[block].is_loop) {
                 let ops = inside().flat_map(|block| &self.blocks[block].ops);
                 preloads[head] = ops.fold(0, |set, op| set | op.effects.reads);
+                for block in (0..body.len()).filter(|block| body[*block]) {
+                    self.blocks[block].is_inner = true;
+                }
             }
             bodies[head] = body;
         }
@@ -368,9 +388,16 @@ impl Block {
         })
     }
 
+    /// Whether registers are stored on an access's slow path only: in innermost loops, where a store on the fast path
+    /// costs more than the longer code.
+    fn stores_late(&self, effects: &Effects) -> bool {
+        self.is_inner && effects.access.is_some()
+    }
+
     fn dirty_at_end(&self) -> Registers {
         self.ops.iter().fold(self.dirty, |dirty, Op { effects, .. }| {
-            (if effects.leaves { 0 } else { dirty }) | effects.writes
+            let stored = effects.leaves && !self.stores_late(effects);
+            (if stored { 0 } else { dirty }) | effects.writes
         })
     }
 }
@@ -382,6 +409,7 @@ fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> 
         end: End::Jump(start),
         predecessors: 0,
         is_loop: false,
+        is_inner: false,
         available: 0,
         dirty: 0,
     };

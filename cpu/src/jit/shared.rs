@@ -47,7 +47,7 @@ pub struct JitOptions {
 
 impl Default for JitOptions {
     fn default() -> Self {
-        Self { threshold: 200, cache_size: 64 << 20, threads: 1, perf_map: false }
+        Self { threshold: 1000, cache_size: 64 << 20, threads: 1, perf_map: false }
     }
 }
 

@@ -14,7 +14,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 use cranelift_codegen::ir::{
     AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function,
-    InstBuilder, MemFlagsData, SigRef, Signature, Type, Value,
+    InstBuilder, MemFlagsData, SigRef, Signature, StackSlot, StackSlotData, StackSlotKind, Type, Value,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -155,6 +155,9 @@ pub(super) struct Translator<'a, 'b> {
     ops: &'a [Op],
     /// Accesses that share a check.
     groups: Vec<Group>,
+    site_slot: Option<StackSlot>,
+    next_site: usize,
+    is_inner: bool,
     /// The last negation: the result and what was negated.
     negation: Option<(Value, Value)>,
     condition: Option<Value>,
@@ -173,12 +176,28 @@ struct Group {
     /// The bytes covered, as distances from the base register's value.
     low: i64,
     high: i64,
-    /// What leads from a virtual address to the host's, or [`NO_DELTA`].
-    delta: Value,
+    /// The host's address of the first, or zero where the check has failed.
+    host: Value,
 }
 
-/// No distance between pages: the check of a group has failed.
-const NO_DELTA: i64 = 1;
+/// Where in the stack frame an access keeps the page that it was in the last time. It is good until the region is left:
+/// translations change only outside of it.
+#[derive(Clone, Copy)]
+struct PageSite {
+    slot: StackSlot,
+    at: i32,
+}
+
+/// The page's virtual address.
+const SITE_PAGE: i32 = 0;
+/// Distances from it at which the access may start: none while there is no page.
+const SITE_LIMIT: i32 = 8;
+/// The page's address on the host.
+const SITE_HOST: i32 = 16;
+const SITE_SIZE: i32 = 24;
+
+/// The bits of an address that name its page.
+const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
 
 /// Most bytes that one check covers.
 const LONGEST_SPAN: i64 = 1024;
@@ -209,6 +228,9 @@ fn width_bits(width: Width) -> i64 {
     width.bytes() as i64 - 1
 }
 
+/// The bits above an F32.
+const UPPER: i64 = !0xffff_ffff;
+
 /// The sign bit of an F32.
 const SINGLE_SIGN: i64 = 1 << 31;
 
@@ -231,6 +253,16 @@ pub(super) fn translate(
     let parameters = builder.block_params(entry_label).to_vec();
     let left = builder.declare_var(I64);
     builder.def_var(left, parameters[parameter::LEFT]);
+    let sites = if host.misaligned { region.sites() } else { 0 };
+    let site_slot = (sites != 0).then(|| {
+        let size = (sites as i32 * SITE_SIZE) as u32;
+        let slot = builder.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3));
+        let none = builder.ins().iconst(I64, 0);
+        for site in 0..sites as i32 {
+            builder.ins().stack_store(I64, none, slot, site * SITE_SIZE + SITE_LIMIT);
+        }
+        slot
+    });
     let labels = region.blocks.iter().map(|_| builder.create_block()).collect();
     let mut translator = Translator {
         region,
@@ -261,6 +293,9 @@ pub(super) fn translate(
         place: 0,
         ops: &[],
         groups: Vec::new(),
+        site_slot,
+        next_site: 0,
+        is_inner: false,
         negation: None,
         condition: None,
         target: None,
@@ -586,7 +621,7 @@ impl Translator<'_, '_> {
             self.poll(index);
         }
         (self.condition, self.target, self.ended) = (None, None, false);
-        self.ops = &block.ops;
+        (self.ops, self.is_inner) = (&block.ops, block.is_inner);
         self.groups.clear();
         for (place, op) in block.ops.iter().enumerate() {
             (self.op, self.place) = (*op, place);
@@ -719,7 +754,6 @@ impl Translator<'_, '_> {
 
     /// The pieces of a TLB check: whether an access of `width` at `address` hits, and the host's address if so.
     fn probe_tlb(&mut self, address: Value, width: Width, table: i32) -> (Value, Value) {
-        const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
         let page = self.b.ins().band_imm_s(address, PAGE | width_bits(width));
         let context = self.b.ins().load(I64, self.memory.hart, self.hart, offset::DATA_CONTEXT);
         let wanted = self.b.ins().bor(page, context);
@@ -741,9 +775,6 @@ impl Translator<'_, '_> {
     /// The bytes around a base register that this access and later ones of the block with the same base reach, if
     /// there are several: the first and the length.
     fn span(&self, access: Access) -> Option<(i64, i64)> {
-        if !self.host.misaligned {
-            return None;
-        }
         let (mut low, mut high, mut count) = (access.offset, access.offset, 0);
         for op in &self.ops[self.place..] {
             if let Some(other) = op.effects.access
@@ -769,50 +800,72 @@ impl Translator<'_, '_> {
         width: Width,
         table: i32,
         result: Option<Type>,
-        fast: impl FnOnce(&mut Self, Value, i32) -> Option<Value>,
+        fast: impl Fn(&mut Self, Value, i32) -> Option<Value>,
         slow: impl FnOnce(&mut Self) -> Option<Value>,
     ) -> Option<Value> {
-        let Some(access) = self.op.effects.access else {
+        let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned) else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), slow);
         };
         let end = access.offset + access.width.bytes() as i64;
         let shared = self.groups.iter().copied().find(|group| {
             (group.base, group.store) == (access.base, access.store) && group.low <= access.offset && end <= group.high
         });
-        let distance = i32::try_from(access.offset).unwrap_or(0);
         if let Some(group) = shared {
-            self.flush();
-            let missed = self.b.ins().band_imm_s(group.delta, NO_DELTA);
+            self.flush_early();
             let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
             if let Some(result) = result {
                 self.b.append_block_param(join, result);
             }
-            self.branch_to(missed, cold, hot);
+            self.branch_to(group.host, hot, cold);
             self.b.switch_to_block(hot);
-            let base = self.read(access.base.into());
-            let base = self.int(base);
-            let host = self.b.ins().iadd(base, group.delta);
-            let value = fast(self, host, distance);
+            let value = fast(self, group.host, (access.offset - group.low) as i32);
             self.jump_with(join, value);
             self.b.switch_to_block(cold);
-            let value = slow(self);
+            let value = self.slowly(slow);
             self.jump_with(join, value);
             self.b.seal_block(join);
             self.b.switch_to_block(join);
             return result.map(|_| self.b.block_params(join)[0]);
         }
-        let Some((low, length)) = self.span(access) else {
+        let span = self.span(access);
+        let site = self.site();
+        if span.is_none() && site.is_none() {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), slow);
-        };
-        self.flush();
+        }
+        let (low, length) = span.unwrap_or((access.offset, width.bytes() as i64));
+        let distance = (access.offset - low) as i32;
+        self.flush_early();
         let base = self.read(access.base.into());
         let base = self.int(base);
         let first = self.b.ins().iadd_imm_s(base, low);
-        let (probe, hot, cold, join) = (self.b.create_block(), self.b.create_block(), self.cold(), self.b.create_block());
+        let (look, hot, cold, join) = (self.b.create_block(), self.b.create_block(), self.cold(), self.b.create_block());
         if let Some(result) = result {
             self.b.append_block_param(join, result);
         }
         self.b.append_block_param(join, I64);
+        if let Some(site) = site {
+            let again = self.b.create_block();
+            let page = self.b.ins().stack_load(I64, I64, site.slot, site.at + SITE_PAGE);
+            let limit = self.b.ins().stack_load(I64, I64, site.slot, site.at + SITE_LIMIT);
+            let place = self.b.ins().isub(first, page);
+            let same = self.b.ins().icmp(IntCC::UnsignedLessThan, place, limit);
+            self.b.set_cold_block(look);
+            self.b.set_cold_block(hot);
+            self.branch_to(same, again, look);
+            self.b.switch_to_block(again);
+            let host = self.b.ins().stack_load(I64, I64, site.slot, site.at + SITE_HOST);
+            let host = self.b.ins().iadd(place, host);
+            let value = fast(self, host, distance);
+            self.jump_with_host(join, value, host);
+        } else {
+            self.b.ins().jump(look, []);
+            self.b.seal_block(look);
+        }
+        self.b.switch_to_block(look);
+        let probe = self.b.create_block();
+        if site.is_some() {
+            self.b.set_cold_block(probe);
+        }
         let inside = self.in_one_page(first, length);
         self.b.ins().brif(inside, probe, [], cold, []);
         self.b.seal_block(probe);
@@ -821,25 +874,47 @@ impl Translator<'_, '_> {
         self.branch_to(hit, hot, cold);
         self.b.switch_to_block(hot);
         let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
-        let host = self.b.ins().iadd(base, delta);
+        if let Some(site) = site {
+            let page = self.b.ins().band_imm_s(first, PAGE);
+            let limit = self.constant(bus::PAGE_SIZE as i64 - length + 1);
+            let host = self.b.ins().iadd(page, delta);
+            self.b.ins().stack_store(I64, page, site.slot, site.at + SITE_PAGE);
+            self.b.ins().stack_store(I64, limit, site.slot, site.at + SITE_LIMIT);
+            self.b.ins().stack_store(I64, host, site.slot, site.at + SITE_HOST);
+        }
+        let host = self.b.ins().iadd(first, delta);
         let value = fast(self, host, distance);
-        self.jump_with_delta(join, value, delta);
+        self.jump_with_host(join, value, host);
         self.b.switch_to_block(cold);
-        let value = slow(self);
-        // Now the TLB may have it.
-        let inside = self.in_one_page(first, length);
-        let (hit, entry) = self.probe_tlb(first, Width::Byte, table);
-        let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
-        let both = self.b.ins().band(inside, hit);
-        let none = self.constant(NO_DELTA);
-        let delta = self.b.ins().select(both, delta, none);
-        self.jump_with_delta(join, value, delta);
+        let value = self.slowly(slow);
+        let host = if span.is_some() {
+            // Now the TLB may have it.
+            let inside = self.in_one_page(first, length);
+            let (hit, entry) = self.probe_tlb(first, Width::Byte, table);
+            let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
+            let both = self.b.ins().band(inside, hit);
+            let (host, none) = (self.b.ins().iadd(first, delta), self.constant(0));
+            self.b.ins().select(both, host, none)
+        } else {
+            self.constant(0)
+        };
+        self.jump_with_host(join, value, host);
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         let parameters = self.b.block_params(join).to_vec();
-        let delta = parameters[parameters.len() - 1];
-        self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, delta });
+        let host = parameters[parameters.len() - 1];
+        if span.is_some() {
+            self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, host });
+        }
         result.map(|_| parameters[0])
+    }
+
+    /// Where the current access keeps the page of its last time, if it is worth it.
+    fn site(&mut self) -> Option<PageSite> {
+        let slot = self.site_slot.filter(|_| self.is_inner && self.next_site < self.region.sites())?;
+        let at = self.next_site as i32 * SITE_SIZE;
+        self.next_site += 1;
+        Some(PageSite { slot, at })
     }
 
     /// Whether `length` bytes from an address on are in one page.
@@ -848,11 +923,11 @@ impl Translator<'_, '_> {
         self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, place, bus::PAGE_SIZE as i64 - length)
     }
 
-    fn jump_with_delta(&mut self, label: Label, value: Option<Value>, delta: Value) {
-        let delta = BlockArg::Value(delta);
+    fn jump_with_host(&mut self, label: Label, value: Option<Value>, host: Value) {
+        let host = BlockArg::Value(host);
         match value {
-            Some(value) => self.b.ins().jump(label, &[BlockArg::Value(value), delta]),
-            None => self.b.ins().jump(label, &[delta]),
+            Some(value) => self.b.ins().jump(label, &[BlockArg::Value(value), host]),
+            None => self.b.ins().jump(label, &[host]),
         };
     }
 
@@ -866,7 +941,7 @@ impl Translator<'_, '_> {
         fast: impl FnOnce(&mut Self, Value) -> Option<Value>,
         slow: impl FnOnce(&mut Self) -> Option<Value>,
     ) -> Option<Value> {
-        self.flush();
+        self.flush_early();
         let (hit, entry) = self.probe_tlb(address, width, table);
         let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         if let Some(result) = result {
@@ -878,11 +953,34 @@ impl Translator<'_, '_> {
         let value = fast(self, host);
         self.jump_with(join, value);
         self.b.switch_to_block(cold);
-        let value = slow(self);
+        let value = self.slowly(slow);
         self.jump_with(join, value);
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         result.map(|_| self.b.block_params(join)[0])
+    }
+
+    /// Before an access: stores registers unless its slow path does.
+    fn flush_early(&mut self) {
+        if !self.stores_late() {
+            self.flush();
+        }
+    }
+
+    fn stores_late(&self) -> bool {
+        self.is_inner && self.op.effects.access.is_some()
+    }
+
+    /// The slow path of an access.
+    fn slowly(&mut self, slow: impl FnOnce(&mut Self) -> Option<Value>) -> Option<Value> {
+        if !self.stores_late() {
+            return slow(self);
+        }
+        let (dirty, unused, values) = (self.dirty, self.unused, self.values);
+        self.flush();
+        let value = slow(self);
+        (self.dirty, self.unused, self.values) = (dirty, unused, values);
+        value
     }
 
     fn jump_with(&mut self, label: Label, value: Option<Value>) {
@@ -1116,7 +1214,6 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn or(&mut self, a: V, b: V) -> V {
-        const UPPER: i64 = !0xffff_ffff;
         match (a, b) {
             (V::Single(value), V::Const(UPPER)) => V::Boxed(value),
             // Sign injection.
@@ -1210,8 +1307,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn cmp(&mut self, cond: Cond, a: V, b: V) -> V {
-        if let (Cond::Geu, V::Boxed(_), V::Const(_)) = (cond, a, b) {
-            // The only such comparison asks whether the value is boxed.
+        if let (Cond::Geu, V::Boxed(_), V::Const(UPPER)) = (cond, a, b) {
             return V::Const(1);
         }
         let code = match cond {

@@ -126,8 +126,20 @@ mod tests {
         assert_eq!(network.name_servers.unwrap(), ["192.0.2.1:53".parse().unwrap()]);
         assert!(matches!("none".parse::<NetOption>().unwrap().kind, Kind::None));
         for wrong in [
-            "", "usr", "user,", "user,mtu", "user,mtu=x", "user,queues=0", "user,queues=17", "user,mac=1", "user,x=1",
-            "user,hostaccess=yes", "user,dns=localhost", "none,mtu=1500", "user,pcap=", "user,hostfwd=22",
+            "",
+            "usr",
+            "user,",
+            "user,mtu",
+            "user,mtu=x",
+            "user,queues=0",
+            "user,queues=17",
+            "user,mac=1",
+            "user,x=1",
+            "user,hostaccess=yes",
+            "user,dns=localhost",
+            "none,mtu=1500",
+            "user,pcap=",
+            "user,hostfwd=22",
         ] {
             assert!(wrong.parse::<NetOption>().is_err(), "{wrong}");
         }

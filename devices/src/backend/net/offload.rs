@@ -121,7 +121,8 @@ mod tests {
     fn segments_join_to_the_whole_again() {
         for tagged in [false, true] {
             let ip = if tagged { 18 } else { 14 };
-            for (payload, size, count) in [(65000, 1460, 45), (1461, 1460, 2), (1460, 1460, 1), (0, 1460, 1), (9, 1, 9)] {
+            for (payload, size, count) in [(65000, 1460, 45), (1461, 1460, 2), (1460, 1460, 1), (0, 1460, 1), (9, 1, 9)]
+            {
                 let pieces = segment(&large(payload, size, tagged)).unwrap();
                 assert_eq!(pieces.len(), count);
                 let mut joined = Vec::new();

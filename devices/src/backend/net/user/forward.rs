@@ -97,8 +97,19 @@ mod tests {
             assert_eq!(text.parse::<Forward>().unwrap().to_string(), meaning);
         }
         for wrong in [
-            "", "tcp", "tcp:", "tcp:127.0.0.1:22", "sctp::1-:1", "tcp::1-:0", "tcp::65536-:1", "tcp::1-:65536",
-            "tcp:localhost:1-:1", "tcp::1-127.0.0.1:1", "tcp::1-10.0.2.2:1", "tcp::1-", "tcp:-:1",
+            "",
+            "tcp",
+            "tcp:",
+            "tcp:127.0.0.1:22",
+            "sctp::1-:1",
+            "tcp::1-:0",
+            "tcp::65536-:1",
+            "tcp::1-:65536",
+            "tcp:localhost:1-:1",
+            "tcp::1-127.0.0.1:1",
+            "tcp::1-10.0.2.2:1",
+            "tcp::1-",
+            "tcp:-:1",
         ] {
             assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
         }

@@ -7,8 +7,8 @@
 //! | 10.0.2.15 … 10.0.2.254 | guests, by DHCP |
 //!
 //! One thread runs an event loop over the host's sockets and the cable of the guest; it sleeps while nothing happens.
-//! The router answers ARP ([`output`]), DHCP ([`dhcp`]), pings and DNS ([`dns`]) itself, and turns TCP connections
-//! ([`tcp`]), UDP datagrams ([`udp`]) and pings of others ([`echo`]) into the host's, as far as the rules ([`policy`])
+//! The router answers ARP (`output`), DHCP (`dhcp`), pings and DNS (`dns`) itself, and turns TCP connections
+//! (`tcp`), UDP datagrams (`udp`) and pings of others (`echo`) into the host's, as far as the rules (`policy`)
 //! allow.
 //!
 //! Everything that a guest or a peer can make grow has a bound: queues, flows, mappings, queries, fragments.
@@ -91,8 +91,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 7] =
-        [Kind::Waker, Kind::Tcp, Kind::Udp, Kind::Ping, Kind::Dns, Kind::Listener, Kind::UdpForward];
+    const ALL: [Kind; 7] = [Kind::Waker, Kind::Tcp, Kind::Udp, Kind::Ping, Kind::Dns, Kind::Listener, Kind::UdpForward];
 }
 
 /// Numbers are never used twice, so that a late event meets nobody.
@@ -493,8 +492,9 @@ impl Router {
 
     fn arp(&mut self, bytes: &[u8], source: MacAddress) -> Option<()> {
         let packet = ArpPacket::new_checked(bytes).ok()?;
-        let ArpRepr::EthernetIpv4 { operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, .. } =
-            ArpRepr::parse(&packet).ok()?
+        let ArpRepr::EthernetIpv4 {
+            operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, ..
+        } = ArpRepr::parse(&packet).ok()?
         else {
             return None;
         };
@@ -580,8 +580,7 @@ impl Router {
             }
             return Some(());
         }
-        if to == ROUTER
-            && self.udp_forwards.iter_mut().any(|forward| forward.send(guest, remote.port(), udp.payload()))
+        if to == ROUTER && self.udp_forwards.iter_mut().any(|forward| forward.send(guest, remote.port(), udp.payload()))
         {
             return Some(());
         }

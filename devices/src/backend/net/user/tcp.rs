@@ -16,9 +16,7 @@ use mio::{Interest, Registry};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
-use smoltcp::wire::{
-    HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, checksum,
-};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, checksum};
 
 use super::output::{IPV4_HEADER_SIZE, Output};
 use super::{Clock, Kind, ROUTER, is_inside, token};
@@ -253,7 +251,8 @@ impl Flow {
             }
         }
         // Everything that the guest has sent is with the host.
-        if !self.guest_ended && socket.recv_queue() == 0 && matches!(socket.recv(|_| (0, ())), Err(RecvError::Finished)) {
+        if !self.guest_ended && socket.recv_queue() == 0 && matches!(socket.recv(|_| (0, ())), Err(RecvError::Finished))
+        {
             self.guest_ended = true;
             // An error would mean that the connection is gone, which reading tells.
             let _ = host.shutdown(Shutdown::Write);
@@ -458,8 +457,9 @@ impl Flows {
         {
             return Some(peer);
         }
-        let ports = (0..=u16::MAX - FIRST_EPHEMERAL_PORT)
-            .map(|i| FIRST_EPHEMERAL_PORT + (self.next_port - FIRST_EPHEMERAL_PORT + i) % (u16::MAX - FIRST_EPHEMERAL_PORT + 1));
+        let ports = (0..=u16::MAX - FIRST_EPHEMERAL_PORT).map(|i| {
+            FIRST_EPHEMERAL_PORT + (self.next_port - FIRST_EPHEMERAL_PORT + i) % (u16::MAX - FIRST_EPHEMERAL_PORT + 1)
+        });
         let remote = ports.map(|port| SocketAddrV4::new(ROUTER, port)).find(free)?;
         self.next_port = remote.port().checked_add(1).unwrap_or(FIRST_EPHEMERAL_PORT);
         Some(remote)

@@ -49,7 +49,7 @@ pub struct Mappings {
 }
 
 /// Makes room for one more peer.
-fn forget_oldest<K: Copy + Eq + std::hash::Hash>(peers: &mut HashMap<K, Peer>) {
+fn forget_oldest(peers: &mut HashMap<SocketAddr, Peer>) {
     if peers.len() >= MOST_PEERS
         && let Some(oldest) = peers.iter().min_by_key(|(_, peer)| peer.used).map(|(key, _)| *key)
     {

@@ -110,16 +110,11 @@ fn run(program: &str, arguments: &[&str], input: Option<String>) -> Result<Strin
             let _ = stdin.write_all(input.as_bytes());
         }
     });
-    let output = child
-        .wait_with_output()
-        .map_err(|error| format!("{program}: {error}"))?;
+    let output = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
     let _ = writer.join();
     if !output.status.success() {
         let error = String::from_utf8_lossy(&output.stderr);
-        return Err(format!(
-            "{program}: {}",
-            error.lines().take(20).collect::<Vec<_>>().join("\n")
-        ));
+        return Err(format!("{program}: {}", error.lines().take(20).collect::<Vec<_>>().join("\n")));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -207,9 +202,7 @@ fn as_llvm(text: &str) -> String {
         .split(',')
         .map(|operand| {
             let operand = operand.trim();
-            let operand = operand
-                .strip_prefix("0(")
-                .map_or(operand.to_owned(), |rest| format!("({rest}"));
+            let operand = operand.strip_prefix("0(").map_or(operand.to_owned(), |rest| format!("({rest}"));
             number(&operand).map_or(operand, |value| value.to_string())
         })
         .collect();
@@ -221,21 +214,11 @@ fn llvm_texts(program: &str, words: &[u32]) -> Result<Vec<Option<String>>, Strin
     let mut input = String::new();
     for word in words {
         let bytes = word.to_le_bytes();
-        let bytes: Vec<String> = bytes[..length(*word)]
-            .iter()
-            .map(|byte| format!("{byte:#04x}"))
-            .collect();
+        let bytes: Vec<String> = bytes[..length(*word)].iter().map(|byte| format!("{byte:#04x}")).collect();
         let _ = writeln!(input, "{}", bytes.join(" "));
     }
     // With encodings shown, each line tells which word it belongs to.
-    let arguments = [
-        "--disassemble",
-        "-triple=riscv64",
-        "-M",
-        "no-aliases",
-        "-show-encoding",
-        "-mattr",
-    ];
+    let arguments = ["--disassemble", "-triple=riscv64", "-M", "no-aliases", "-show-encoding", "-mattr"];
     let mut arguments = arguments.to_vec();
     arguments.push(LLVM_ATTRIBUTES);
     let output = run(program, &arguments, Some(input))?;
@@ -275,21 +258,14 @@ fn objdump_texts(options: &Options, directory: &std::path::Path, words: &[u32]) 
     }
     std::fs::write(&source, text).map_err(|error| format!("{}: {error}", source.display()))?;
     let (source, object) = (source.to_string_lossy(), object.to_string_lossy());
-    run(
-        &options.assembler,
-        &[&format!("-march={AS_ARCH}"), &source, "-o", &object],
-        None,
-    )?;
+    run(&options.assembler, &[&format!("-march={AS_ARCH}"), &source, "-o", &object], None)?;
     let output = run(&options.objdump, &["-d", "-z", "-M", "no-aliases", &object], None)?;
     let lines = objdump_lines(&output);
     let mut address = 0;
     words
         .iter()
         .map(|word| {
-            let text = lines
-                .get(&address)
-                .cloned()
-                .ok_or_else(|| format!("objdump has no line at {address:#x}"));
+            let text = lines.get(&address).cloned().ok_or_else(|| format!("objdump has no line at {address:#x}"));
             address += length(*word) as u64;
             text
         })
@@ -316,11 +292,7 @@ fn check_disassembler(
         address += length(word) as u64;
         if ours == *theirs {
             agreed.insert(word);
-            report.count(if is_data(&ours) {
-                "objdump agrees: not an instruction"
-            } else {
-                "objdump agrees"
-            });
+            report.count(if is_data(&ours) { "objdump agrees: not an instruction" } else { "objdump agrees" });
             continue;
         }
         if let Some(reason) = tolerated(word, &ours, theirs) {
@@ -334,9 +306,7 @@ fn check_disassembler(
             }
             Some(None) if is_data(&ours) => report.count("objdump does not, llvm-mc agrees: not an instruction"),
             other => {
-                report.failures.push(format!(
-                    "{word:#010x}: ours '{ours}', objdump '{theirs}', llvm-mc {other:?}"
-                ));
+                report.failures.push(format!("{word:#010x}: ours '{ours}', objdump '{theirs}', llvm-mc {other:?}"));
             }
         }
     }
@@ -368,11 +338,7 @@ fn check_assembler(
         report.count("instructions given to both assemblers");
     }
     let ours = assemble(&source, 0, &all).map_err(|error| format!("our assembler: {error}"))?;
-    let (path, object, binary) = (
-        directory.join("text.s"),
-        directory.join("text.o"),
-        directory.join("text.bin"),
-    );
+    let (path, object, binary) = (directory.join("text.s"), directory.join("text.o"), directory.join("text.bin"));
     let header = ".option norelax\n.option norvc\n";
     // Without its `.option rvc` the assembler does not accept compressed mnemonics, with it compresses others.
     let mut with_options = String::from(header);
@@ -385,28 +351,14 @@ fn check_assembler(
     }
     std::fs::write(&path, with_options).map_err(|error| format!("{}: {error}", path.display()))?;
     let (path, object) = (path.to_string_lossy(), object.to_string_lossy());
-    run(
-        &options.assembler,
-        &[&format!("-march={AS_ARCH}"), &path, "-o", &object],
-        None,
-    )?;
+    run(&options.assembler, &[&format!("-march={AS_ARCH}"), &path, "-o", &object], None)?;
     let objcopy = options.objdump.replace("objdump", "objcopy");
-    run(
-        &objcopy,
-        &["-O", "binary", "-j", ".text", &object, &binary.to_string_lossy()],
-        None,
-    )?;
+    run(&objcopy, &["-O", "binary", "-j", ".text", &object, &binary.to_string_lossy()], None)?;
     let theirs = std::fs::read(&binary).map_err(|error| format!("{}: {error}", binary.display()))?;
     for (name, bytes) in [("our assembler", &ours.bytes), ("as", &theirs)] {
         if *bytes != expected {
-            let at = bytes
-                .iter()
-                .zip(&expected)
-                .position(|(a, b)| a != b)
-                .unwrap_or(bytes.len().min(expected.len()));
-            report
-                .failures
-                .push(format!("{name} differs at {at:#x} of {:#x} bytes", expected.len()));
+            let at = bytes.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(bytes.len().min(expected.len()));
+            report.failures.push(format!("{name} differs at {at:#x} of {:#x} bytes", expected.len()));
         }
     }
     Ok(())
@@ -449,9 +401,5 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!("{} differences", report.failures.len());
-    if report.failures.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

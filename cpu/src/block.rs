@@ -284,8 +284,7 @@ impl Blocks {
 pub(crate) fn decode_for(extensions: &ExtensionSet, mode: Mode, word: u32) -> Option<(Opcode, Insn)> {
     let (opcode, insn) = isa::decode(word, extensions)?;
     let has = |bit| mode.0 & bit != 0;
-    let illegal =
-        opcode.row().is_float() && (has(Mode::FLOATS_OFF) || has(Mode::ROUNDING_RESERVED) && insn.rm == 7);
+    let illegal = opcode.row().is_float() && (has(Mode::FLOATS_OFF) || has(Mode::ROUNDING_RESERVED) && insn.rm == 7);
     (!illegal).then_some((opcode, insn))
 }
 
@@ -342,4 +341,3 @@ fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
         is_translated: false,
     })
 }
-

@@ -466,7 +466,11 @@ impl Hart {
             | with(Extension::F, b'F')
             | with(Extension::D, b'D')
             | with(Extension::C, b'C')
-            | if [Extension::Zba, Extension::Zbb, Extension::Zbs].iter().all(|e| self.has(*e)) { letter(b'B') } else { 0 }
+            | if [Extension::Zba, Extension::Zbb, Extension::Zbs].iter().all(|e| self.has(*e)) {
+                letter(b'B')
+            } else {
+                0
+            }
     }
 
     /// Reads the CSR in `row`, which must be accessible.
@@ -610,15 +614,102 @@ struct Family {
 }
 
 const FAMILIES: &[Family] = &[
-    Family { number: 0xc00, name: "cycle", first: 0, count: 1, accessible: |h, i| h.has(Extension::Zicntr) && counter_enabled(h, i), read: Hart::read_counter, write: ignore, even_only: false },
-    Family { number: 0xc02, name: "instret", first: 2, count: 1, accessible: |h, i| h.has(Extension::Zicntr) && counter_enabled(h, i), read: Hart::read_counter, write: ignore, even_only: false },
-    Family { number: 0xc03, name: "hpmcounter", first: 3, count: HPM_COUNTERS, accessible: hpm_counter_enabled, read: Hart::read_counter, write: ignore, even_only: false },
-    Family { number: 0xb00, name: "mcycle", first: 0, count: 1, accessible: always, read: Hart::read_counter, write: Hart::write_counter, even_only: false },
-    Family { number: 0xb02, name: "minstret", first: 2, count: 1, accessible: always, read: Hart::read_counter, write: Hart::write_counter, even_only: false },
-    Family { number: 0xb03, name: "mhpmcounter", first: 3, count: HPM_COUNTERS, accessible: always, read: Hart::read_counter, write: Hart::write_counter, even_only: false },
-    Family { number: 0x323, name: "mhpmevent", first: 3, count: HPM_COUNTERS, accessible: always, read: |h, i| h.csr.mhpmevent[i - 3], write: Hart::write_mhpmevent, even_only: false },
-    Family { number: 0x3a0, name: "pmpcfg", first: 0, count: 4, accessible: always, read: |h, i| h.pmp.configuration(i), write: |h, i, v| { h.pmp.set_configuration(i, v); h.forget_translations(); }, even_only: true },
-    Family { number: 0x3b0, name: "pmpaddr", first: 0, count: crate::pmp::ENTRIES, accessible: always, read: |h, i| h.pmp.address(i), write: |h, i, v| { h.pmp.set_address(i, v); h.forget_translations(); }, even_only: false },
+    Family {
+        number: 0xc00,
+        name: "cycle",
+        first: 0,
+        count: 1,
+        accessible: |h, i| h.has(Extension::Zicntr) && counter_enabled(h, i),
+        read: Hart::read_counter,
+        write: ignore,
+        even_only: false,
+    },
+    Family {
+        number: 0xc02,
+        name: "instret",
+        first: 2,
+        count: 1,
+        accessible: |h, i| h.has(Extension::Zicntr) && counter_enabled(h, i),
+        read: Hart::read_counter,
+        write: ignore,
+        even_only: false,
+    },
+    Family {
+        number: 0xc03,
+        name: "hpmcounter",
+        first: 3,
+        count: HPM_COUNTERS,
+        accessible: hpm_counter_enabled,
+        read: Hart::read_counter,
+        write: ignore,
+        even_only: false,
+    },
+    Family {
+        number: 0xb00,
+        name: "mcycle",
+        first: 0,
+        count: 1,
+        accessible: always,
+        read: Hart::read_counter,
+        write: Hart::write_counter,
+        even_only: false,
+    },
+    Family {
+        number: 0xb02,
+        name: "minstret",
+        first: 2,
+        count: 1,
+        accessible: always,
+        read: Hart::read_counter,
+        write: Hart::write_counter,
+        even_only: false,
+    },
+    Family {
+        number: 0xb03,
+        name: "mhpmcounter",
+        first: 3,
+        count: HPM_COUNTERS,
+        accessible: always,
+        read: Hart::read_counter,
+        write: Hart::write_counter,
+        even_only: false,
+    },
+    Family {
+        number: 0x323,
+        name: "mhpmevent",
+        first: 3,
+        count: HPM_COUNTERS,
+        accessible: always,
+        read: |h, i| h.csr.mhpmevent[i - 3],
+        write: Hart::write_mhpmevent,
+        even_only: false,
+    },
+    Family {
+        number: 0x3a0,
+        name: "pmpcfg",
+        first: 0,
+        count: 4,
+        accessible: always,
+        read: |h, i| h.pmp.configuration(i),
+        write: |h, i, v| {
+            h.pmp.set_configuration(i, v);
+            h.forget_translations();
+        },
+        even_only: true,
+    },
+    Family {
+        number: 0x3b0,
+        name: "pmpaddr",
+        first: 0,
+        count: crate::pmp::ENTRIES,
+        accessible: always,
+        read: |h, i| h.pmp.address(i),
+        write: |h, i, v| {
+            h.pmp.set_address(i, v);
+            h.forget_translations();
+        },
+        even_only: false,
+    },
 ];
 
 /// All registers, sorted by number.

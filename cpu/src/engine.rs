@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bus::Ram;
 
+use crate::{Configuration, Hart, Interpreter, Stop};
 #[cfg(feature = "jit")]
 use crate::{Jit, JitError, JitOptions, JitShared};
-use crate::{Configuration, Hart, Interpreter, Stop};
 
 /// How instructions are executed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -252,9 +252,7 @@ impl ExtensionSet {
 
     /// Everything that is implemented.
     pub fn implemented() -> ExtensionSet {
-        Extension::all()
-            .filter(|extension| extension.is_implemented())
-            .collect()
+        Extension::all().filter(|extension| extension.is_implemented()).collect()
     }
 
     /// Every extension that the table knows, implemented or not.
@@ -344,10 +342,7 @@ impl ExtensionSet {
 
     /// The values of the device-tree property `riscv,isa-extensions`.
     pub fn device_tree_names(&self) -> Vec<&'static str> {
-        self.iter()
-            .filter(|e| e.description().listing != Listing::Unlisted)
-            .map(Extension::name)
-            .collect()
+        self.iter().filter(|e| e.description().listing != Listing::Unlisted).map(Extension::name).collect()
     }
 
     /// The value of the older device-tree property `riscv,isa`.
@@ -374,10 +369,7 @@ impl ExtensionSet {
         let mut parts = argument.split(',').map(str::trim);
         let name = parts.next().unwrap_or_default();
         let Some(profile) = PROFILES.iter().find(|profile| profile.name.eq_ignore_ascii_case(name)) else {
-            return Err(CpuArgumentError::Profile {
-                name: name.into(),
-                valid: names(PROFILES.iter().map(|p| p.name)),
-            });
+            return Err(CpuArgumentError::Profile { name: name.into(), valid: names(PROFILES.iter().map(|p| p.name)) });
         };
         let mut set = ExtensionSet::EMPTY;
         for extension in (profile.extensions)() {
@@ -412,9 +404,7 @@ impl ExtensionSet {
 
 impl FromIterator<Extension> for ExtensionSet {
     fn from_iter<T: IntoIterator<Item = Extension>>(extensions: T) -> Self {
-        extensions.into_iter().fold(ExtensionSet::EMPTY, |set, extension| {
-            set.union(ExtensionSet::of(&[extension]))
-        })
+        extensions.into_iter().fold(ExtensionSet::EMPTY, |set, extension| set.union(ExtensionSet::of(&[extension])))
     }
 }
 
@@ -464,26 +454,15 @@ struct Profile {
 }
 
 static PROFILES: &[Profile] = &[
-    Profile {
-        name: "rv64gc",
-        extensions: rv64gc,
-    },
-    Profile {
-        name: "rva22",
-        extensions: rva22,
-    },
-    Profile {
-        name: "max",
-        extensions: || ExtensionSet::implemented().iter().collect(),
-    },
+    Profile { name: "rv64gc", extensions: rv64gc },
+    Profile { name: "rva22", extensions: rva22 },
+    Profile { name: "max", extensions: || ExtensionSet::implemented().iter().collect() },
 ];
 
 /// RV64GC with the counters, supervisor mode and page tables that operating systems expect.
 fn rv64gc() -> Vec<Extension> {
     use Extension::*;
-    vec![
-        I, M, A, F, D, C, Zicsr, Zifencei, Zicntr, Zihpm, S, U, Sv39, Sv48, Sv57, Svade,
-    ]
+    vec![I, M, A, F, D, C, Zicsr, Zifencei, Zicntr, Zihpm, S, U, Sv39, Sv48, Sv57, Svade]
 }
 
 /// RVA22S64 (RISC-V profiles, "RVA22 Profiles"): what is mandatory, and those of its options that need neither V, H
@@ -593,10 +572,7 @@ mod tests {
             for member in set.iter() {
                 let description = member.description();
                 for other in description.parts.iter().chain(description.needs) {
-                    assert!(
-                        set.contains(*other),
-                        "{member} is on without {other} after {extension}=off"
-                    );
+                    assert!(set.contains(*other), "{member} is on without {other} after {extension}=off");
                 }
             }
         }
@@ -625,28 +601,13 @@ mod tests {
     #[test]
     fn bad_arguments_are_told() {
         let message = |argument| ExtensionSet::from_cpu_argument(argument).unwrap_err().to_string();
-        assert_eq!(
-            message("z80"),
-            "unknown CPU profile 'z80'; valid ones are rv64gc, rva22, max"
-        );
+        assert_eq!(message("z80"), "unknown CPU profile 'z80'; valid ones are rv64gc, rva22, max");
         assert!(message("max,foo=on").starts_with("unknown extension 'foo'; valid ones are i, m, a, f, d, c, b, "));
-        assert_eq!(
-            message("max,zba"),
-            "'zba' is not of the form EXTENSION=on or EXTENSION=off"
-        );
-        assert_eq!(
-            message("max,zba=1"),
-            "'zba=1' is not of the form EXTENSION=on or EXTENSION=off"
-        );
-        assert_eq!(
-            message("max,i=off"),
-            "extension 'i' is the base instruction set and cannot be switched off"
-        );
+        assert_eq!(message("max,zba"), "'zba' is not of the form EXTENSION=on or EXTENSION=off");
+        assert_eq!(message("max,zba=1"), "'zba=1' is not of the form EXTENSION=on or EXTENSION=off");
+        assert_eq!(message("max,i=off"), "extension 'i' is the base instruction set and cannot be switched off");
         if let Some(extension) = Extension::all().find(|e| !e.is_implemented()) {
-            assert_eq!(
-                message(&format!("max,{extension}=on")),
-                format!("extension '{extension}' is not implemented")
-            );
+            assert_eq!(message(&format!("max,{extension}=on")), format!("extension '{extension}' is not implemented"));
             assert!(ExtensionSet::from_cpu_argument(&format!("max,{extension}=off")).is_ok());
         }
     }
@@ -654,10 +615,7 @@ mod tests {
     #[test]
     fn lists() {
         let set = cpu("rv64gc");
-        assert_eq!(
-            set.isa_string(),
-            "rv64imafdc_zicntr_zicsr_zifencei_zihpm_zaamo_zalrsc_zca_zcd_svade"
-        );
+        assert_eq!(set.isa_string(), "rv64imafdc_zicntr_zicsr_zifencei_zihpm_zaamo_zalrsc_zca_zcd_svade");
         assert_eq!(set.device_tree_names()[..7], ["i", "m", "a", "f", "d", "c", "zicntr"]);
         assert_eq!(set.misa_letters(), 0x14112d);
     }

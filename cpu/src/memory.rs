@@ -174,9 +174,8 @@ impl Hart {
         if physical & (width.bytes() - 1) == 0 || self.ram.offset(physical, width.bytes()).is_some() {
             return self.bus().read(physical, width);
         }
-        (0..width.bytes()).try_fold(0, |value, byte| {
-            Some(value | self.bus().read(physical + byte, Width::Byte)? << (8 * byte))
-        })
+        (0..width.bytes())
+            .try_fold(0, |value, byte| Some(value | self.bus().read(physical + byte, Width::Byte)? << (8 * byte)))
     }
 
     #[cold]
@@ -272,12 +271,7 @@ impl Hart {
     /// The reservation is the address and the value: the store succeeds if memory still holds what `lr` loaded. A value
     /// that was changed and changed back is not noticed, which software that uses LR/SC as a compare-and-swap cannot
     /// tell from no change.
-    pub(crate) fn store_conditional_virtual(
-        &mut self,
-        address: u64,
-        width: Width,
-        value: u64,
-    ) -> Result<u64, Trapped> {
+    pub(crate) fn store_conditional_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
         let reservation = self.reservation.take();
         let offset = self.atomic_offset(address, width, Access::Write)?;
         let Some(held) = reservation.filter(|r| r.offset == offset && r.width == width.bytes()) else { return Ok(1) };

@@ -211,8 +211,7 @@ impl Hart {
 
     /// Svadu: where only hardware updating is offered it is always on, with Svade `menvcfg.ADUE` decides.
     fn updates_accessed_and_dirty(&self) -> bool {
-        self.has(Extension::Svadu)
-            && (!self.has(Extension::Svade) || envcfg::ADUE.get(self.csr.menvcfg) != 0)
+        self.has(Extension::Svadu) && (!self.has(Extension::Svade) || envcfg::ADUE.get(self.csr.menvcfg) != 0)
     }
 
     fn read_page_table(&self, address: u64, walk: Walk) -> Result<u64, Fault> {
@@ -256,9 +255,7 @@ impl Hart {
     fn fill_tlb(&mut self, address: u64, access: Access, privilege: Privilege, found: Translation) {
         let page = found.physical & !(PAGE_SIZE - 1);
         let Some(offset) = self.ram.offset(page, PAGE_SIZE) else { return };
-        if access == Access::Write && !self.ram.flags(offset).is_empty()
-            || !self.pmp.is_uniform(page, PAGE_SIZE)
-        {
+        if access == Access::Write && !self.ram.flags(offset).is_empty() || !self.pmp.is_uniform(page, PAGE_SIZE) {
             return;
         }
         let context = if access == Access::Execute { self.fetch_context } else { self.data_context };

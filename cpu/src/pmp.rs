@@ -173,7 +173,9 @@ mod tests {
     fn all_ones_is_all_of_memory_and_top_of_range_is_half_open() {
         let mut pmp = Pmp::default();
         pmp.open();
-        assert!(pmp.allows(0, 8, Access::Execute, Supervisor) && pmp.allows((1 << 56) - 8, 8, Access::Read, Supervisor));
+        assert!(
+            pmp.allows(0, 8, Access::Execute, Supervisor) && pmp.allows((1 << 56) - 8, 8, Access::Read, Supervisor)
+        );
         let mut pmp = Pmp::default();
         pmp.set_address(0, 0x1000 >> 2);
         pmp.set_address(1, 0x2000 >> 2);

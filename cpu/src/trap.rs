@@ -86,15 +86,8 @@ pub struct Trap {
 pub const CAUSE_INTERRUPT: u64 = 1 << 63;
 
 /// Interrupts in decreasing order of priority (privileged specification §3.1.9).
-const PRIORITY: [u32; 7] = [
-    interrupt::MEI,
-    interrupt::MSI,
-    interrupt::MTI,
-    interrupt::SEI,
-    interrupt::SSI,
-    interrupt::STI,
-    interrupt::LCOFI,
-];
+const PRIORITY: [u32; 7] =
+    [interrupt::MEI, interrupt::MSI, interrupt::MTI, interrupt::SEI, interrupt::SSI, interrupt::STI, interrupt::LCOFI];
 
 impl Hart {
     /// Notes a trap that the instruction under way raises.
@@ -147,8 +140,7 @@ impl Hart {
         if pending == 0 {
             return None;
         }
-        let machine_enabled =
-            self.privilege < Privilege::Machine || mstatus::MIE.get(self.csr.mstatus) != 0;
+        let machine_enabled = self.privilege < Privilege::Machine || mstatus::MIE.get(self.csr.mstatus) != 0;
         let supervisor_enabled = self.privilege < Privilege::Supervisor
             || self.privilege == Privilege::Supervisor && mstatus::SIE.get(self.csr.mstatus) != 0;
         let to_machine = pending & !self.csr.mideleg;

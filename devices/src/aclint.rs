@@ -49,16 +49,7 @@ struct State {
 impl State {
     /// No timer interrupt until the guest asks for one.
     fn power_on(harts: usize) -> Self {
-        Self {
-            mtime_offset: 0,
-            harts: vec![
-                HartState {
-                    msip: false,
-                    mtimecmp: u64::MAX
-                };
-                harts
-            ],
-        }
+        Self { mtime_offset: 0, harts: vec![HartState { msip: false, mtimecmp: u64::MAX }; harts] }
     }
 
     fn mtime(&self, now: u64) -> u64 {
@@ -101,10 +92,7 @@ impl State {
 
     /// When the timer interrupt of `hart` will come, in ticks of the clock; `None` if it has come or never will.
     fn deadline(&self, hart: usize, now: u64) -> Option<u64> {
-        let wait = self.harts[hart]
-            .mtimecmp
-            .checked_sub(self.mtime(now))
-            .filter(|wait| *wait > 0)?;
+        let wait = self.harts[hart].mtimecmp.checked_sub(self.mtime(now)).filter(|wait| *wait > 0)?;
         now.checked_add(wait)
     }
 }
@@ -112,9 +100,7 @@ impl State {
 /// The part of the doubleword at `offset & !7` that an aligned access reaches: its mask and shift.
 fn lane(offset: u64, width: Width) -> Option<(u64, u64)> {
     let shift = offset % 8 * 8;
-    offset
-        .is_multiple_of(width.bytes())
-        .then(|| (width.mask() << shift, shift))
+    offset.is_multiple_of(width.bytes()).then(|| (width.mask() << shift, shift))
 }
 
 /// MSWI and MTIMER.
@@ -131,10 +117,7 @@ pub struct Clint {
 impl Clint {
     /// A CLINT for as many harts (at most 4095) as `lines`, whose `mtime` is `clock`.
     pub fn new(clock: Clock, lines: Vec<HartLines>) -> Arc<Self> {
-        assert!(
-            lines.len() <= MAX_HARTS,
-            "a board with more harts than a CLINT can serve"
-        );
+        assert!(lines.len() <= MAX_HARTS, "a board with more harts than a CLINT can serve");
         Arc::new_cyclic(|weak: &Weak<Self>| {
             let alarm = |hart| {
                 let clint = weak.clone();
@@ -146,20 +129,12 @@ impl Clint {
             };
             let alarms = (0..lines.len()).map(alarm).collect();
             let state = Mutex::new(State::power_on(lines.len()));
-            Self {
-                clock: clock.clone(),
-                lines,
-                alarms,
-                state,
-                arming: Mutex::new(()),
-            }
+            Self { clock: clock.clone(), lines, alarms, state, arming: Mutex::new(()) }
         })
     }
 
     fn sync_timer(&self, state: &State, hart: usize) {
-        self.lines[hart]
-            .timer
-            .set(state.mtime(self.clock.now()) >= state.harts[hart].mtimecmp);
+        self.lines[hart].timer.set(state.mtime(self.clock.now()) >= state.harts[hart].mtimecmp);
     }
 
     /// Drives the lines of `harts` to what the state says.
@@ -251,12 +226,8 @@ impl Device for Clint {
         const MACHINE_SOFTWARE: u32 = 3;
         const MACHINE_TIMER: u32 = 7;
         let harts = placement.hart_interrupt_controllers.iter().take(self.lines.len());
-        let inputs: Vec<_> = harts
-            .flat_map(|hart| [*hart, MACHINE_SOFTWARE, *hart, MACHINE_TIMER])
-            .collect();
-        let node = placement
-            .node("clint")
-            .strings("compatible", &["sifive,clint0", "riscv,clint0"]);
+        let inputs: Vec<_> = harts.flat_map(|hart| [*hart, MACHINE_SOFTWARE, *hart, MACHINE_TIMER]).collect();
+        let node = placement.node("clint").strings("compatible", &["sifive,clint0", "riscv,clint0"]);
         Some(node.cells("interrupts-extended", &inputs))
     }
 
@@ -275,10 +246,7 @@ impl Device for Clint {
         let State { mtime_offset: _, harts } = &state;
         if harts.len() != self.lines.len() {
             let reason = format!("it has {} harts instead of {}", harts.len(), self.lines.len());
-            return Err(StateError::Mismatch {
-                device: CLINT.into(),
-                reason,
-            });
+            return Err(StateError::Mismatch { device: CLINT.into(), reason });
         }
         self.replace(state);
         Ok(())
@@ -371,10 +339,7 @@ mod tests {
     /// Input 2h of the recorder is hart h's software, 2h+1 its timer interrupt.
     fn clint(harts: u32) -> (Arc<Clint>, Clock, Arc<Recorder>) {
         let (clock, recorder) = (Clock::manual(), Recorder::new());
-        let lines = |hart| HartLines {
-            software: recorder.line(2 * hart),
-            timer: recorder.line(2 * hart + 1),
-        };
+        let lines = |hart| HartLines { software: recorder.line(2 * hart), timer: recorder.line(2 * hart + 1) };
         let clint = Clint::new(clock.clone(), (0..harts).map(lines).collect());
         (clint, clock, recorder)
     }
@@ -470,10 +435,7 @@ mod tests {
     fn a_host_clock_rings_the_timer() {
         let recorder = Recorder::new();
         let clock = Clock::host();
-        let lines = HartLines {
-            software: recorder.line(0),
-            timer: recorder.line(1),
-        };
+        let lines = HartLines { software: recorder.line(0), timer: recorder.line(1) };
         let clint = Clint::new(clock, vec![lines]);
         let deadline = clint.read(register::MTIME, Double) + 20_000;
         clint.write(register::MTIMECMP, Double, deadline);

@@ -30,17 +30,15 @@ impl Finisher {
     /// The nodes by which an operating system powers off and reboots through the finisher with this phandle; they go
     /// under the tree's root.
     pub fn power_nodes(phandle: u32) -> [Node; 2] {
-        [
-            ("poweroff", "syscon-poweroff", PASS),
-            ("reboot", "syscon-reboot", RESET),
-        ]
-        .map(|(name, compatible, command)| {
-            Node::new(name)
-                .string("compatible", compatible)
-                .cells("regmap", &[phandle])
-                .cells("offset", &[0])
-                .cells("value", &[command.into()])
-        })
+        [("poweroff", "syscon-poweroff", PASS), ("reboot", "syscon-reboot", RESET)].map(
+            |(name, compatible, command)| {
+                Node::new(name)
+                    .string("compatible", compatible)
+                    .cells("regmap", &[phandle])
+                    .cells("offset", &[0])
+                    .cells("value", &[command.into()])
+            },
+        )
     }
 }
 
@@ -75,11 +73,7 @@ impl Device for Finisher {
     fn reset(&self) {}
 
     fn describe(&self, placement: &Placement) -> Option<Node> {
-        Some(
-            placement
-                .node("test")
-                .strings("compatible", &["sifive,test1", "sifive,test0", "syscon"]),
-        )
+        Some(placement.node("test").strings("compatible", &["sifive,test1", "sifive,test0", "syscon"]))
     }
 
     fn save(&self) -> Result<Vec<u8>, StateError> {

@@ -82,25 +82,13 @@ impl State {
             levels: bits.clone(),
             pending: bits.clone(),
             claimed: bits.clone(),
-            contexts: vec![
-                Context {
-                    enabled: bits,
-                    threshold: 0
-                };
-                contexts
-            ],
+            contexts: vec![Context { enabled: bits, threshold: 0 }; contexts],
         }
     }
 
     /// Whether this is a state of a PLIC with as many sources and contexts, and of none else.
     fn fits(&self, sources: u32, contexts: usize) -> bool {
-        let Self {
-            priorities,
-            levels,
-            pending,
-            claimed,
-            contexts: all,
-        } = self;
+        let Self { priorities, levels, pending, claimed, contexts: all } = self;
         let valid = valid_sources(sources);
         let is_valid = |bits: &Bits| bits.len() == valid.len() && bits.iter().zip(&valid).all(|(b, v)| b & !v == 0);
         priorities.len() == sources as usize + 1
@@ -194,25 +182,11 @@ impl Plic {
 
     /// A PLIC with sources 1 to `sources` (at most 1023) and two contexts for each of `harts` (at most 512).
     pub fn new(sources: u32, harts: Vec<HartLines>) -> Self {
-        assert!(
-            sources <= MAX_SOURCES && harts.len() <= 512,
-            "a board with more than a PLIC can serve"
-        );
-        let lines: Vec<_> = harts
-            .into_iter()
-            .flat_map(|hart| [hart.machine, hart.supervisor])
-            .collect();
+        assert!(sources <= MAX_SOURCES && harts.len() <= 512, "a board with more than a PLIC can serve");
+        let lines: Vec<_> = harts.into_iter().flat_map(|hart| [hart.machine, hart.supervisor]).collect();
         let state = State::power_on(sources, lines.len());
-        let inner = Mutex::new(Inner {
-            state,
-            outputs: vec![false; lines.len()],
-        });
-        Self {
-            sources,
-            valid: valid_sources(sources),
-            lines,
-            inner,
-        }
+        let inner = Mutex::new(Inner { state, outputs: vec![false; lines.len()] });
+        Self { sources, valid: valid_sources(sources), lines, inner }
     }
 
     /// The register at `offset`, if there is one. Registers are words: other accesses find none.
@@ -224,18 +198,13 @@ impl Plic {
         let context = |context: u64| Some(context as usize).filter(|context| *context < self.lines.len());
         if offset < register::PENDING {
             let source = (offset / 4) as u32;
-            (1..=self.sources)
-                .contains(&source)
-                .then_some(Register::Priority(source as usize))
+            (1..=self.sources).contains(&source).then_some(Register::Priority(source as usize))
         } else if offset < register::ENABLE {
             Some(Register::Pending(word(offset - register::PENDING)?))
         } else if offset < register::CONTEXT {
             let offset = offset - register::ENABLE;
             let context = context(offset / register::ENABLE_STRIDE)?;
-            Some(Register::Enable {
-                context,
-                word: word(offset % register::ENABLE_STRIDE)?,
-            })
+            Some(Register::Enable { context, word: word(offset % register::ENABLE_STRIDE)? })
         } else {
             let offset = offset - register::CONTEXT;
             let context = context(offset / register::CONTEXT_STRIDE)?;
@@ -346,9 +315,7 @@ impl Device for Plic {
         const MACHINE_EXTERNAL: u32 = 11;
         const SUPERVISOR_EXTERNAL: u32 = 9;
         let harts = placement.hart_interrupt_controllers.iter().take(self.lines.len() / 2);
-        let inputs: Vec<_> = harts
-            .flat_map(|hart| [*hart, MACHINE_EXTERNAL, *hart, SUPERVISOR_EXTERNAL])
-            .collect();
+        let inputs: Vec<_> = harts.flat_map(|hart| [*hart, MACHINE_EXTERNAL, *hart, SUPERVISOR_EXTERNAL]).collect();
         Some(
             placement
                 .node("plic")
@@ -368,15 +335,8 @@ impl Device for Plic {
     fn restore(&self, state: &[u8]) -> Result<(), StateError> {
         let state: State = bus::restore(NAME, state)?;
         if !state.fits(self.sources, self.lines.len()) {
-            let reason = format!(
-                "it is not of {} sources and {} contexts",
-                self.sources,
-                self.lines.len()
-            );
-            return Err(StateError::Mismatch {
-                device: NAME.into(),
-                reason,
-            });
+            let reason = format!("it is not of {} sources and {} contexts", self.sources, self.lines.len());
+            return Err(StateError::Mismatch { device: NAME.into(), reason });
         }
         self.replace(state);
         Ok(())
@@ -398,10 +358,7 @@ mod tests {
     fn plic(harts: u32) -> (Plic, Arc<Recorder>) {
         let recorder = Recorder::new();
         let line = |context| recorder.line(context);
-        let harts = (0..harts).map(|hart| HartLines {
-            machine: line(2 * hart),
-            supervisor: line(2 * hart + 1),
-        });
+        let harts = (0..harts).map(|hart| HartLines { machine: line(2 * hart), supervisor: line(2 * hart + 1) });
         (Plic::new(95, harts.collect()), recorder)
     }
 
@@ -558,10 +515,7 @@ mod tests {
             ..Placement::default()
         };
         let node = plic.describe(&placement).unwrap().into_inner();
-        let cells: Vec<u8> = [2u32, 11, 2, 9, 4, 11, 4, 9]
-            .iter()
-            .flat_map(|cell| cell.to_be_bytes())
-            .collect();
+        let cells: Vec<u8> = [2u32, 11, 2, 9, 4, 11, 4, 9].iter().flat_map(|cell| cell.to_be_bytes()).collect();
         assert_eq!(node.property("interrupts-extended").unwrap().value(), cells);
         assert_eq!(node.property("riscv,ndev").unwrap().value(), 95u32.to_be_bytes());
     }

@@ -29,10 +29,7 @@ impl Rom {
     /// A ROM of `size` bytes that begins with `contents`; the rest is zero.
     pub fn new(mut contents: Vec<u8>, size: usize) -> Result<Self, TooLarge> {
         if contents.len() > size {
-            return Err(TooLarge {
-                length: contents.len(),
-                size,
-            });
+            return Err(TooLarge { length: contents.len(), size });
         }
         contents.resize(size, 0);
         Ok(Self { bytes: contents.into() })
@@ -99,9 +96,6 @@ mod tests {
 
     #[test]
     fn contents_beyond_the_size_are_refused() {
-        assert_eq!(
-            Rom::new(vec![0; 17], 16).err().unwrap().to_string(),
-            "17 bytes do not fit in a ROM of 16 bytes"
-        );
+        assert_eq!(Rom::new(vec![0; 17], 16).err().unwrap().to_string(), "17 bytes do not fit in a ROM of 16 bytes");
     }
 }

@@ -33,9 +33,7 @@ mod register {
 /// The host's wall clock in nanoseconds since the epoch.
 pub fn host_wall_clock() -> u64 {
     // A host whose clock stands before 1970 has no time to give.
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |time| time.as_nanos() as u64)
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,11 +91,7 @@ impl GoldfishRtc {
                     rtc.ring();
                 }
             });
-            let inner = Inner {
-                state: State::power_on(),
-                deadline: None,
-                paused: false,
-            };
+            let inner = Inner { state: State::power_on(), deadline: None, paused: false };
             Self {
                 line,
                 clock: clock.clone(),
@@ -130,20 +124,14 @@ impl GoldfishRtc {
 
     /// Drives the line to what the state says.
     fn sync(&self, inner: &Inner) {
-        self.line
-            .set(inner.state.interrupt_pending && inner.state.interrupt_enabled);
+        self.line.set(inner.state.interrupt_pending && inner.state.interrupt_enabled);
     }
 
     /// The time or the alarm has changed: computes anew when the alarm comes, which may be now.
     fn schedule(&self, inner: &mut Inner) {
         inner.deadline = None;
         if inner.state.alarm_armed && !inner.paused {
-            match inner
-                .state
-                .alarm
-                .saturating_sub(self.time(&inner.state))
-                .div_ceil(NANOSECONDS_PER_TICK)
-            {
+            match inner.state.alarm.saturating_sub(self.time(&inner.state)).div_ceil(NANOSECONDS_PER_TICK) {
                 0 => Self::fire(inner),
                 ticks => inner.deadline = Some(self.clock.now().saturating_add(ticks)),
             }
@@ -231,20 +219,13 @@ impl Device for GoldfishRtc {
     }
 
     fn peek(&self, offset: u64, width: Width) -> u64 {
-        if width == Width::Word {
-            self.read_register(&lock(&self.inner).state, offset).into()
-        } else {
-            0
-        }
+        if width == Width::Word { self.read_register(&lock(&self.inner).state, offset).into() } else { 0 }
     }
 
     /// The time that the guest has set stays, as a battery keeps it.
     fn reset(&self) {
         let mut inner = lock(&self.inner);
-        inner.state = State {
-            offset: inner.state.offset,
-            ..State::power_on()
-        };
+        inner.state = State { offset: inner.state.offset, ..State::power_on() };
         self.schedule(&mut inner);
         drop(inner);
         self.arm();
@@ -297,9 +278,7 @@ mod tests {
     /// A clock whose host's time is START and the virtual time since then.
     fn rtc(clock: &Clock) -> (Arc<GoldfishRtc>, Arc<Recorder>) {
         let (recorder, wall) = (Recorder::new(), clock.clone());
-        let rtc = GoldfishRtc::new(recorder.line(0), clock.clone(), move || {
-            START + wall.now() * NANOSECONDS_PER_TICK
-        });
+        let rtc = GoldfishRtc::new(recorder.line(0), clock.clone(), move || START + wall.now() * NANOSECONDS_PER_TICK);
         (rtc, recorder)
     }
 
@@ -320,11 +299,7 @@ mod tests {
         clock.advance(100);
         assert_eq!(rtc.read(register::TIME_HIGH, Word) << 32 | low, START);
         assert_eq!(rtc.peek(register::TIME_LOW, Word), (START + 10_000) & 0xffff_ffff);
-        assert_eq!(
-            rtc.peek(register::TIME_HIGH, Word),
-            START >> 32,
-            "a peek latches nothing"
-        );
+        assert_eq!(rtc.peek(register::TIME_HIGH, Word), START >> 32, "a peek latches nothing");
         assert_eq!(time(&rtc), START + 10_000);
     }
 

@@ -204,11 +204,7 @@ impl State {
 
     /// The number of received bytes at which the received-data interrupt comes.
     fn trigger(&self) -> usize {
-        if self.fifos_enabled() {
-            [1, 4, 8, 14][usize::from(self.fcr >> fcr::TRIGGER_SHIFT)]
-        } else {
-            1
-        }
+        if self.fifos_enabled() { [1, 4, 8, 14][usize::from(self.fcr >> fcr::TRIGGER_SHIFT)] } else { 1 }
     }
 
     /// How many bytes of input the receiver takes now. A guest that polls gets them one by one, so that none is in the
@@ -291,11 +287,7 @@ impl State {
         };
         let changed = self.msr ^ levels;
         let delta = |level, delta| if changed & level != 0 { delta } else { 0 };
-        let ring_ended = if self.msr & !levels & msr::RI != 0 {
-            msr::TRAILING_EDGE_RI
-        } else {
-            0
-        };
+        let ring_ended = if self.msr & !levels & msr::RI != 0 { msr::TRAILING_EDGE_RI } else { 0 };
         let deltas = delta(msr::CTS, msr::DELTA_CTS)
             | delta(msr::DSR, msr::DELTA_DSR)
             | delta(msr::DCD, msr::DELTA_DCD)
@@ -447,10 +439,7 @@ impl Uart {
                     }
                 }
             });
-            let inner = Inner {
-                state: State::power_on(),
-                paused: false,
-            };
+            let inner = Inner { state: State::power_on(), paused: false };
             Self {
                 line,
                 backend: backend.clone(),
@@ -577,10 +566,7 @@ impl Device for Uart {
     fn restore(&self, state: &[u8]) -> Result<(), StateError> {
         let state: State = bus::restore(NAME, state)?;
         if !state.is_possible() {
-            return Err(StateError::Mismatch {
-                device: NAME.into(),
-                reason: "impossible register values".into(),
-            });
+            return Err(StateError::Mismatch { device: NAME.into(), reason: "impossible register values".into() });
         }
         let mut inner = lock(&self.inner);
         if state.listening {
@@ -610,12 +596,7 @@ mod tests {
         fn new() -> Self {
             let (backend, clock, irq) = (MemoryBackend::new(), Clock::manual(), Recorder::new());
             let uart = Uart::new(irq.line(0), backend.clone(), clock.clone());
-            Self {
-                uart,
-                backend,
-                clock,
-                irq,
-            }
+            Self { uart, backend, clock, irq }
         }
 
         /// FIFOs with the trigger level of `fcr`, and the interrupts of `ier`.
@@ -676,11 +657,7 @@ mod tests {
         assert!(!bench.irq());
         bench.backend.limit_output(usize::MAX);
         assert!(bench.irq(), "the transmitter has become empty");
-        assert_eq!(
-            bench.backend.output(),
-            (0..18).collect::<Vec<_>>(),
-            "the byte without room is lost"
-        );
+        assert_eq!(bench.backend.output(), (0..18).collect::<Vec<_>>(), "the byte without room is lost");
     }
 
     #[test]

@@ -33,23 +33,15 @@ fn all() -> Vec<Bench> {
         |lines, clock, backend| Uart::new(lines.line(0), backend.clone(), clock.clone()),
         |lines, clock, _| {
             let wall_clock = clock.clone();
-            GoldfishRtc::new(lines.line(0), clock.clone(), move || {
-                0x1234_5678_9abc_def0 + wall_clock.now() * 100
-            })
+            GoldfishRtc::new(lines.line(0), clock.clone(), move || 0x1234_5678_9abc_def0 + wall_clock.now() * 100)
         },
         |lines, clock, _| {
-            let hart = |hart| aclint::HartLines {
-                software: lines.line(2 * hart),
-                timer: lines.line(2 * hart + 1),
-            };
+            let hart = |hart| aclint::HartLines { software: lines.line(2 * hart), timer: lines.line(2 * hart + 1) };
             Clint::new(clock.clone(), (0..HARTS).map(hart).collect())
         },
         |lines, _, _| Arc::new(Sswi::new((0..HARTS).map(|hart| lines.line(hart)).collect())),
         |lines, _, _| {
-            let hart = |hart| plic::HartLines {
-                machine: lines.line(2 * hart),
-                supervisor: lines.line(2 * hart + 1),
-            };
+            let hart = |hart| plic::HartLines { machine: lines.line(2 * hart), supervisor: lines.line(2 * hart + 1) };
             Arc::new(Plic::new(95, (0..HARTS).map(hart).collect()))
         },
         |_, _, _| Arc::new(Finisher::new(PowerSwitch::new(|_| ()))),
@@ -59,12 +51,7 @@ fn all() -> Vec<Bench> {
         let (lines, clock, backend) = (Recorder::new(), Clock::manual(), MemoryBackend::new());
         backend.type_in(&[0x5a; 64]);
         clock.advance(0x1_2345_6789);
-        Bench {
-            device: build(&lines, &clock, &backend),
-            lines,
-            clock,
-            backend,
-        }
+        Bench { device: build(&lines, &clock, &backend), lines, clock, backend }
     };
     builds.map(bench).into()
 }
@@ -76,29 +63,13 @@ fn offsets(size: u64, width: Width) -> Vec<u64> {
         return (0..=last).collect();
     }
     let block = |base: u64| base..(base + 0x400).min(last + 1);
-    let blocks = [
-        0,
-        0x1000,
-        0x2000,
-        0x20_0000,
-        0x20_1000,
-        0x20_5000,
-        0x20_6000,
-        0x30_0000,
-        size - 0x400,
-    ];
-    blocks
-        .into_iter()
-        .flat_map(block)
-        .filter(|offset| *offset <= last)
-        .collect()
+    let blocks = [0, 0x1000, 0x2000, 0x20_0000, 0x20_1000, 0x20_5000, 0x20_6000, 0x30_0000, size - 0x400];
+    blocks.into_iter().flat_map(block).filter(|offset| *offset <= last).collect()
 }
 
 fn accesses(device: &dyn Device) -> impl Iterator<Item = (u64, Width)> {
     let size = device.size();
-    Width::ALL
-        .into_iter()
-        .flat_map(move |width| offsets(size, width).into_iter().map(move |at| (at, width)))
+    Width::ALL.into_iter().flat_map(move |width| offsets(size, width).into_iter().map(move |at| (at, width)))
 }
 
 /// What a debugger sees.
@@ -123,18 +94,8 @@ fn exercise(bench: &Bench, seed: u64) {
         let peeked = bench.device.peek(at, width);
         assert_eq!(bench.device.peek(at, width), peeked, "a second peek differs");
         let read = bench.device.read(at, width);
-        assert_eq!(
-            read & !width.mask(),
-            0,
-            "{} {at:#x} {width:?}: more bits than asked for",
-            bench.device.name()
-        );
-        assert_eq!(
-            read,
-            peeked,
-            "{} {at:#x} {width:?}: a read differs from a peek",
-            bench.device.name()
-        );
+        assert_eq!(read & !width.mask(), 0, "{} {at:#x} {width:?}: more bits than asked for", bench.device.name());
+        assert_eq!(read, peeked, "{} {at:#x} {width:?}: a read differs from a peek", bench.device.name());
         bench.device.write(at, width, value() & width.mask());
         if at.is_multiple_of(64) {
             bench.clock.advance(value() % 100_000);
@@ -205,10 +166,7 @@ fn a_reset_device_is_a_fresh_one() {
             fresh.clock.set(bench.clock.now());
             assert_eq!(view(&*bench.device), view(&*fresh.device), "{name}");
         }
-        assert!(
-            name == "sswi" || bench.lines.levels().values().all(|level| !level),
-            "{name}: a line is high"
-        );
+        assert!(name == "sswi" || bench.lines.levels().values().all(|level| !level), "{name}: a line is high");
     }
 }
 
@@ -223,10 +181,7 @@ fn damaged_states_are_refused_whole_or_taken_whole() {
         for length in (0..saved.len()).chain([saved.len() + 1]) {
             let mut damaged = saved.clone();
             damaged.resize(length, 0);
-            assert!(
-                matches!(bench.device.restore(&damaged), Err(StateError::Restore { .. })),
-                "{name} of {length}"
-            );
+            assert!(matches!(bench.device.restore(&damaged), Err(StateError::Restore { .. })), "{name} of {length}");
         }
         assert_eq!(view(&*bench.device), seen, "{name}: a refused state has left a trace");
         let mut value = values(5);

@@ -98,14 +98,7 @@ impl Session {
                 }
             }
         });
-        Self {
-            child,
-            keys,
-            slave,
-            screen,
-            seen: String::new(),
-            before,
-        }
+        Self { child, keys, slave, screen, seen: String::new(), before }
     }
 
     fn wait_for(&mut self, text: &str) {
@@ -149,11 +142,7 @@ fn keys_reach_the_guest_raw_and_ctrl_a_x_ends_it() {
     let mut session = Session::start("echo");
     session.wait_for("<ready>\r\n");
     let start = Instant::now();
-    while session
-        .modes()
-        .local_modes
-        .intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
-    {
+    while session.modes().local_modes.intersects(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG) {
         assert!(start.elapsed() < LIMIT, "never in raw mode");
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -196,19 +185,11 @@ fn a_pipe_is_read_to_its_end_without_escape_keys() {
     let mut stdout = child.stdout.take().unwrap();
     let mut byte = [0];
     while !seen.ends_with(b"[01][78][04]") {
-        assert_eq!(
-            stdout.read(&mut byte).unwrap(),
-            1,
-            "ended after {:?}",
-            String::from_utf8_lossy(&seen)
-        );
+        assert_eq!(stdout.read(&mut byte).unwrap(), 1, "ended after {:?}", String::from_utf8_lossy(&seen));
         seen.push(byte[0]);
     }
     std::thread::sleep(Duration::from_millis(20));
-    assert!(
-        child.try_wait().unwrap().is_none(),
-        "the end of the input is not the end"
-    );
+    assert!(child.try_wait().unwrap().is_none(), "the end of the input is not the end");
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -197,9 +197,7 @@ impl Chosen {
             node = node.string("bootargs", &self.bootargs);
         }
         if let Some(initrd) = &self.initrd {
-            node = node
-                .cell64("linux,initrd-start", initrd.start)
-                .cell64("linux,initrd-end", initrd.end);
+            node = node.cell64("linux,initrd-start", initrd.start).cell64("linux,initrd-end", initrd.end);
         }
         if let Some(seed) = &self.rng_seed {
             node = node.bytes("rng-seed", seed);
@@ -237,10 +235,7 @@ pub fn amend(file: &str, dtb: &[u8], chosen: &Chosen) -> Result<Vec<u8>, DeviceT
     }
     if let Some(node) = tree.find_node_mut("/chosen") {
         for property in additions.properties() {
-            node.add_property(DeviceTreeProperty::new_unchecked(
-                property.name(),
-                property.value().to_vec(),
-            ));
+            node.add_property(DeviceTreeProperty::new_unchecked(property.name(), property.value().to_vec()));
         }
     }
     Ok(tree.to_dtb())
@@ -248,24 +243,15 @@ pub fn amend(file: &str, dtb: &[u8], chosen: &Chosen) -> Result<Vec<u8>, DeviceT
 
 /// Reads a tree from outside.
 fn parse(file: &str, dtb: &[u8]) -> Result<DeviceTree, DeviceTreeError> {
-    let malformed = |reason: String| DeviceTreeError::Malformed {
-        file: file.into(),
-        reason,
-    };
+    let malformed = |reason: String| DeviceTreeError::Malformed { file: file.into(), reason };
     if dtb.is_empty() {
         return Err(malformed("the file is empty".into()));
     }
     // Files may be longer than the tree: some tools leave room for additions.
-    let total = dtb
-        .get(4..8)
-        .and_then(|bytes| bytes.first_chunk())
-        .map(|bytes| u32::from_be_bytes(*bytes) as usize);
+    let total = dtb.get(4..8).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_be_bytes(*bytes) as usize);
     let dtb = total.and_then(|total| dtb.get(..total)).unwrap_or(dtb);
     if dtb.len() > MAX_SIZE {
-        return Err(DeviceTreeError::TooLarge {
-            file: file.into(),
-            size: dtb.len(),
-        });
+        return Err(DeviceTreeError::TooLarge { file: file.into(), size: dtb.len() });
     }
     let fdt = Fdt::new(dtb).map_err(|error| malformed(error.to_string()))?;
     if !is_shallow(&fdt) {

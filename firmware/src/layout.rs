@@ -89,11 +89,7 @@ pub fn plan(
         free: free.0.iter().map(|gap| gap.end - gap.start).max().unwrap_or(0),
         ram: ram.end - ram.start,
     };
-    let limit = if ram.start < DEVICE_TREE_LIMIT {
-        DEVICE_TREE_LIMIT
-    } else {
-        u64::MAX
-    };
+    let limit = if ram.start < DEVICE_TREE_LIMIT { DEVICE_TREE_LIMIT } else { u64::MAX };
     let device_tree = free
         .highest(device_tree_size, MEGAPAGE, limit)
         .or_else(|| free.highest(device_tree_size, PAGE, limit))
@@ -128,12 +124,7 @@ impl Free {
 
     fn take(&mut self, taken: &Range<u64>) {
         let parts = |gap: &Range<u64>| [gap.start..gap.end.min(taken.start), gap.start.max(taken.end)..gap.end];
-        self.0 = self
-            .0
-            .iter()
-            .flat_map(parts)
-            .filter(|gap| gap.start < gap.end)
-            .collect();
+        self.0 = self.0.iter().flat_map(parts).filter(|gap| gap.start < gap.end).collect();
     }
 
     /// The highest aligned place for `size` bytes that ends at `limit` or below.
@@ -174,23 +165,14 @@ mod tests {
         let plan = plan(&ram(1024), &[kernel()], Some(10 * MIB + 5), 9000).unwrap();
         assert_eq!(
             plan,
-            Layout {
-                initrd: Some(BASE + 512 * MIB..BASE + 522 * MIB + 5),
-                device_tree: BASE + 1022 * MIB
-            }
+            Layout { initrd: Some(BASE + 512 * MIB..BASE + 522 * MIB + 5), device_tree: BASE + 1022 * MIB }
         );
     }
 
     #[test]
     fn the_tree_stays_below_three_gibibytes() {
         let plan = plan(&ram(8192), &[kernel()], None, 9000).unwrap();
-        assert_eq!(
-            plan,
-            Layout {
-                initrd: None,
-                device_tree: 0xc000_0000 - 2 * MIB
-            }
-        );
+        assert_eq!(plan, Layout { initrd: None, device_tree: 0xc000_0000 - 2 * MIB });
     }
 
     #[test]
@@ -205,20 +187,14 @@ mod tests {
             let (_, kernel_range) = kernel();
             let plan = plan(&ram(mib), &[kernel()], Some(MIB + 1), 9000);
             assert_eq!(plan.is_ok(), mib >= 34, "{mib}");
-            let Ok(Layout {
-                initrd: Some(initrd),
-                device_tree,
-            }) = plan
-            else {
+            let Ok(Layout { initrd: Some(initrd), device_tree }) = plan else {
                 continue;
             };
             let parts = [kernel_range, initrd.clone(), device_tree..device_tree + 9000];
             for (index, one) in parts.iter().enumerate() {
                 assert!(one.start >= BASE && one.end <= BASE + mib * MIB, "{mib}");
                 assert!(
-                    parts[index + 1..]
-                        .iter()
-                        .all(|other| one.end <= other.start || other.end <= one.start),
+                    parts[index + 1..].iter().all(|other| one.end <= other.start || other.end <= one.start),
                     "{mib}"
                 );
             }
@@ -234,13 +210,7 @@ mod tests {
             "no room for an initrd of 10 MiB: 5.6 MiB of the 40 MiB of RAM are free in one piece; give the guest more with -m"
         );
         let full = ("kernel", ram(4));
-        assert!(matches!(
-            plan(&ram(4), &[full], None, 9000),
-            Err(LayoutError::NoRoom {
-                what: "a device tree",
-                ..
-            })
-        ));
+        assert!(matches!(plan(&ram(4), &[full], None, 9000), Err(LayoutError::NoRoom { what: "a device tree", .. })));
         assert!(plan(&ram(4), &[], Some(u64::MAX), 9000).is_err());
     }
 
@@ -248,11 +218,6 @@ mod tests {
     fn firmware_and_kernel_may_not_overlap() {
         let firmware = ("firmware", BASE..BASE + 3 * MIB);
         let error = plan(&ram(128), &[kernel(), firmware], None, 9000).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("firmware (0x80000000..0x80300000) and kernel"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("firmware (0x80000000..0x80300000) and kernel"), "{error}");
     }
 }

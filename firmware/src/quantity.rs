@@ -25,9 +25,6 @@ mod tests {
     #[test]
     fn the_unit_fits_the_number() {
         let shown = [0, 17, 1 << 16, 31_870_976, 3 << 30, u64::MAX].map(|n| Bytes(n).to_string());
-        assert_eq!(
-            shown,
-            ["0 bytes", "17 bytes", "64 KiB", "30.4 MiB", "3 GiB", "16.0 EiB"]
-        );
+        assert_eq!(shown, ["0 bytes", "17 bytes", "64 KiB", "30.4 MiB", "3 GiB", "16.0 EiB"]);
     }
 }

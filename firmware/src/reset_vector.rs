@@ -44,27 +44,12 @@ impl ResetVector {
     /// # Panics
     /// Never: the source is fixed, and any numbers can be put into it.
     pub fn rom(&self) -> Vec<u8> {
-        let Self {
-            start,
-            device_tree,
-            next,
-            boot_hart,
-        } = *self;
-        let values = [
-            ("START", start),
-            ("DEVICE_TREE", device_tree),
-            ("NEXT", next),
-            ("BOOT_HART", boot_hart),
-        ];
-        let definitions: String = values
-            .iter()
-            .map(|(name, value)| format!(".equ {name}, {value:#x};"))
-            .collect();
+        let Self { start, device_tree, next, boot_hart } = *self;
+        let values = [("START", start), ("DEVICE_TREE", device_tree), ("NEXT", next), ("BOOT_HART", boot_hart)];
+        let definitions: String = values.iter().map(|(name, value)| format!(".equ {name}, {value:#x};")).collect();
         // Any hart understands these.
         let extensions = ExtensionSet::of(&[Extension::I, Extension::Zicsr]);
-        assembler::assemble(&(definitions + SOURCE), 0, &extensions)
-            .expect("the source assembles")
-            .bytes
+        assembler::assemble(&(definitions + SOURCE), 0, &extensions).expect("the source assembles").bytes
     }
 }
 
@@ -79,28 +64,15 @@ mod tests {
 
     #[test]
     fn any_numbers_can_be_put_into_it() {
-        let size = |value| {
-            ResetVector {
-                start: value,
-                device_tree: value,
-                next: value,
-                boot_hart: value,
-            }
-            .rom()
-            .len()
-        };
+        let size = |value| ResetVector { start: value, device_tree: value, next: value, boot_hart: value }.rom().len();
         assert_eq!([0, 1, i64::MAX as u64, 1 << 63, u64::MAX].map(size), [size(0); 5]);
     }
 
     #[test]
     fn a_hart_gets_to_the_firmware_with_its_arguments() {
         const ROM: u64 = 0x8000_3000;
-        let vector = ResetVector {
-            start: 0x8000_0100,
-            device_tree: 0xbfe0_0000,
-            next: 0x8020_0000,
-            boot_hart: u64::MAX,
-        };
+        let vector =
+            ResetVector { start: 0x8000_0100, device_tree: 0xbfe0_0000, next: 0x8020_0000, boot_hart: u64::MAX };
         let rom = vector.rom();
         let ram = Ram::new(0x8000_0000, 0x1_0000).unwrap();
         ram.write(ROM, &rom).unwrap();
@@ -117,9 +89,7 @@ mod tests {
         assert_eq!((hart.x(10), hart.x(11)), (3, 0xbfe0_0000));
         let info = hart.x(12);
         assert_eq!(info % 8, 0);
-        let words: Vec<u64> = (0..6)
-            .map(|i| ram.load_u64(info - 0x8000_0000 + 8 * i).unwrap())
-            .collect();
+        let words: Vec<u64> = (0..6).map(|i| ram.load_u64(info - 0x8000_0000 + 8 * i).unwrap()).collect();
         assert_eq!(words, [0x4942_534f, 2, 0x8020_0000, 1, 0, u64::MAX]);
         assert_eq!(info + 48, ROM + rom.len() as u64);
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bus::{AddressSpace, Clock, PowerRequest, PowerSwitch, StateError};
 use cpu::{Engine, Hart, HartShared, HartState, Stop, event};
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam::channel::{Receiver, Sender};
 use firmware::sbi::{Fence, Outcome, Sbi, SbiState};
 use serde::{Deserialize, Serialize};
 
@@ -245,10 +245,7 @@ impl Machine {
     pub fn wait(&self, timeout: Option<Duration>) -> Option<Event> {
         match timeout {
             None => self.received.recv().ok(),
-            Some(timeout) => match self.received.recv_timeout(timeout) {
-                Ok(event) => Some(event),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(timeout) => self.received.recv_timeout(timeout).ok(),
         }
     }
 

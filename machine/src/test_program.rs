@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{PageFlags, TICKS_PER_SECOND};
-use cpu::{EngineKind, Stop, event};
 use cpu::extension::ExtensionSet;
+use cpu::{EngineKind, Stop, event};
 use firmware::image::ImageError;
 
 use crate::board::virt::{self, Boot, Virt};
@@ -192,4 +192,3 @@ fn run_to_end(
     clock.pause();
     Ok(verdict)
 }
-

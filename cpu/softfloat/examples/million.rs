@@ -19,12 +19,7 @@ fn all_operations<F: Judged>(count: u64, seed: u64) -> bool {
     for operation in operations::<F>() {
         let (mut cases, mut berkeley) = (0, 0);
         for &rounding in operation.roundings() {
-            match random::<F>(
-                operation,
-                rounding,
-                count,
-                seed ^ (operation as u64) << 32 ^ (rounding as u64) << 40,
-            ) {
+            match random::<F>(operation, rounding, count, seed ^ (operation as u64) << 32 ^ (rounding as u64) << 40) {
                 Ok(tally) => {
                     cases += tally.cases;
                     berkeley += tally.berkeley;
@@ -36,20 +31,14 @@ fn all_operations<F: Judged>(count: u64, seed: u64) -> bool {
             }
         }
         let name = format!("{operation:?}");
-        println!(
-            "{} {name:<20} {cases:>9} cases, exact judge {cases:>9}, Berkeley SoftFloat {berkeley:>9}",
-            F::NAME
-        );
+        println!("{} {name:<20} {cases:>9} cases, exact judge {cases:>9}, Berkeley SoftFloat {berkeley:>9}", F::NAME);
     }
     agreed
 }
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>());
-    let (Ok(count), Ok(seed)) = (
-        arguments.next().unwrap_or(Ok(1_000_000)),
-        arguments.next().unwrap_or(Ok(1)),
-    ) else {
+    let (Ok(count), Ok(seed)) = (arguments.next().unwrap_or(Ok(1_000_000)), arguments.next().unwrap_or(Ok(1))) else {
         eprintln!("usage: million [CASES [SEED]]");
         return ExitCode::from(2);
     };

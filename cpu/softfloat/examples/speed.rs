@@ -35,30 +35,16 @@ fn format<F: Format>(name: &str) {
     println!("{name}");
     time("add", &operands, |[a, b, _], flags| add::<F>(a, b, rounding, flags));
     time("mul", &operands, |[a, b, _], flags| mul::<F>(a, b, rounding, flags));
-    time("mul_add", &operands, |[a, b, c], flags| {
-        mul_add::<F>(a, b, c, rounding, flags)
-    });
+    time("mul_add", &operands, |[a, b, c], flags| mul_add::<F>(a, b, c, rounding, flags));
     time("div", &operands, |[a, b, _], flags| div::<F>(a, b, rounding, flags));
     time("sqrt", &positive, |[a, ..], flags| sqrt::<F>(a, rounding, flags));
     time("lt", &operands, |[a, b, _], flags| lt::<F>(a, b, flags).into());
-    time("minimum", &operands, |[a, b, _], flags| {
-        minimum_number::<F>(a, b, flags)
-    });
-    time("to_i64", &operands, |[a, ..], flags| {
-        to_i64::<F>(a, rounding, flags) as u64
-    });
-    time("from_i64", &operands, |[a, ..], flags| {
-        from_i64::<F>(a as i64, rounding, flags)
-    });
-    time("to f32", &operands, |[a, ..], flags| {
-        convert::<F, F32>(a, rounding, flags)
-    });
-    time("to f64", &operands, |[a, ..], flags| {
-        convert::<F, F64>(a, rounding, flags)
-    });
-    time("integral", &operands, |[a, ..], flags| {
-        round_to_integral::<F>(a, rounding, flags)
-    });
+    time("minimum", &operands, |[a, b, _], flags| minimum_number::<F>(a, b, flags));
+    time("to_i64", &operands, |[a, ..], flags| to_i64::<F>(a, rounding, flags) as u64);
+    time("from_i64", &operands, |[a, ..], flags| from_i64::<F>(a as i64, rounding, flags));
+    time("to f32", &operands, |[a, ..], flags| convert::<F, F32>(a, rounding, flags));
+    time("to f64", &operands, |[a, ..], flags| convert::<F, F64>(a, rounding, flags));
+    time("integral", &operands, |[a, ..], flags| round_to_integral::<F>(a, rounding, flags));
 }
 
 fn main() {

@@ -25,11 +25,7 @@ pub fn add<F: Format>(a: u64, b: u64, rounding: Rounding, flags: &mut Flags) -> 
     let negation = u64::from(subtracts).wrapping_neg();
     let sum = larger.wrapping_add((smaller ^ negation).wrapping_sub(negation));
     if sum == 0 {
-        let negative = if subtracts {
-            rounding == Rounding::Down
-        } else {
-            negative
-        };
+        let negative = if subtracts { rounding == Rounding::Down } else { negative };
         return pack::<F>(negative, 0);
     }
     let shift = sum.leading_zeros() - (63 - LEADING);

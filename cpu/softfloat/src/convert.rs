@@ -43,15 +43,9 @@ mod tests {
     #[test]
     fn nan_payloads_and_signs_are_lost() {
         let mut flags = Flags::NONE;
-        assert_eq!(
-            convert::<F32, F64>(0xffc1_2345, Rounding::Down, &mut flags),
-            F64::CANONICAL_NAN
-        );
+        assert_eq!(convert::<F32, F64>(0xffc1_2345, Rounding::Down, &mut flags), F64::CANONICAL_NAN);
         assert_eq!(flags, Flags::NONE);
-        assert_eq!(
-            convert::<F64, F16>(0xfff0_0000_0000_0001, Rounding::Down, &mut flags),
-            F16::CANONICAL_NAN
-        );
+        assert_eq!(convert::<F64, F16>(0xfff0_0000_0000_0001, Rounding::Down, &mut flags), F16::CANONICAL_NAN);
         assert_eq!(flags, Flags::NV);
     }
 }

@@ -109,11 +109,7 @@ pub(crate) const fn pack<F: Format>(negative: bool, magnitude: u64) -> u64 {
 pub(crate) fn unpack<F: Format>(a: u64) -> (i32, u64) {
     let exponent = exponent::<F>(a);
     let fraction = a & F::FRACTION;
-    if exponent == 0 {
-        (1, fraction)
-    } else {
-        (exponent, fraction | F::MIN_NORMAL)
-    }
+    if exponent == 0 { (1, fraction) } else { (exponent, fraction | F::MIN_NORMAL) }
 }
 
 /// A finite number other than zero as (exponent, significand): the significand's leading one is bit

@@ -40,11 +40,7 @@ fn rounded_magnitude<F: Format>(a: u64, rounding: Rounding) -> Option<(u64, bool
 fn to_integer<F: Format>(a: u64, rounding: Rounding, lowest: u64, highest: u64, flags: &mut Flags) -> u64 {
     let negative = is_negative::<F>(a) && !is_nan::<F>(a);
     let limit = if negative { lowest } else { highest };
-    let rounded = if is_special::<F>(a) {
-        None
-    } else {
-        rounded_magnitude::<F>(a, rounding)
-    };
+    let rounded = if is_special::<F>(a) { None } else { rounded_magnitude::<F>(a, rounding) };
     let magnitude = match rounded {
         Some((magnitude, inexact)) if magnitude <= limit => {
             if inexact {
@@ -115,13 +111,7 @@ fn from_magnitude<F: Format>(negative: bool, magnitude: u64, rounding: Rounding,
     let leading_zeros = magnitude.leading_zeros();
     let normalized = magnitude << leading_zeros;
     let exponent = F::BIAS + 63 - leading_zeros as i32;
-    round_pack::<F>(
-        negative,
-        exponent,
-        normalized >> (63 - LEADING) | (normalized & 1),
-        rounding,
-        flags,
-    )
+    round_pack::<F>(negative, exponent, normalized >> (63 - LEADING) | (normalized & 1), rounding, flags)
 }
 
 /// FCVT from W: from a signed 32-bit integer.
@@ -169,10 +159,7 @@ mod tests {
             assert_eq!(run(to_i64::<F32>, nan, Rounding::TowardZero), (i64::MAX, Flags::NV));
             assert_eq!(run(to_u64::<F32>, nan, Rounding::TowardZero), (u64::MAX, Flags::NV));
         }
-        assert_eq!(
-            run(to_i64::<F32>, 0xff80_0000, Rounding::TowardZero),
-            (i64::MIN, Flags::NV)
-        );
+        assert_eq!(run(to_i64::<F32>, 0xff80_0000, Rounding::TowardZero), (i64::MIN, Flags::NV));
         assert_eq!(run(to_u64::<F32>, 0xff80_0000, Rounding::TowardZero), (0, Flags::NV));
     }
 
@@ -181,29 +168,14 @@ mod tests {
     fn range_is_checked_after_rounding() {
         assert_eq!(run(to_u32::<F32>, HALF_NEGATIVE, Rounding::TowardZero), (0, Flags::NX));
         assert_eq!(run(to_u32::<F32>, HALF_NEGATIVE, Rounding::NearestEven), (0, Flags::NX));
-        assert_eq!(
-            run(to_u32::<F32>, HALF_NEGATIVE, Rounding::NearestMaxMagnitude),
-            (0, Flags::NV)
-        );
+        assert_eq!(run(to_u32::<F32>, HALF_NEGATIVE, Rounding::NearestMaxMagnitude), (0, Flags::NV));
         assert_eq!(run(to_u32::<F32>, HALF_NEGATIVE, Rounding::Down), (0, Flags::NV));
         // −2^31 − 1/2.
-        assert_eq!(
-            run(to_i32::<F64>, 0xc1e0_0000_0010_0000, Rounding::TowardZero),
-            (i32::MIN, Flags::NX)
-        );
-        assert_eq!(
-            run(to_i32::<F64>, 0xc1e0_0000_0010_0000, Rounding::Down),
-            (i32::MIN, Flags::NV)
-        );
+        assert_eq!(run(to_i32::<F64>, 0xc1e0_0000_0010_0000, Rounding::TowardZero), (i32::MIN, Flags::NX));
+        assert_eq!(run(to_i32::<F64>, 0xc1e0_0000_0010_0000, Rounding::Down), (i32::MIN, Flags::NV));
         // 2^32 − 1/2.
-        assert_eq!(
-            run(to_u32::<F64>, 0x41ef_ffff_fff0_0000, Rounding::Down),
-            (u32::MAX, Flags::NX)
-        );
-        assert_eq!(
-            run(to_u32::<F64>, 0x41ef_ffff_fff0_0000, Rounding::NearestEven),
-            (u32::MAX, Flags::NV)
-        );
+        assert_eq!(run(to_u32::<F64>, 0x41ef_ffff_fff0_0000, Rounding::Down), (u32::MAX, Flags::NX));
+        assert_eq!(run(to_u32::<F64>, 0x41ef_ffff_fff0_0000, Rounding::NearestEven), (u32::MAX, Flags::NV));
     }
 
     /// "Bits 31:0 are taken from the rounded, unbounded two's complement result"; flags as FCVT.W.D.

@@ -10,11 +10,7 @@ pub fn round_to_integral<F: Format>(a: u64, rounding: Rounding, flags: &mut Flag
     let a = a & F::BITS;
     let exponent = exponent::<F>(a);
     if exponent >= F::BIAS + F::FRACTION_BITS as i32 {
-        return if is_nan::<F>(a) {
-            propagate::<F, 1>([a], flags)
-        } else {
-            a
-        };
+        return if is_nan::<F>(a) { propagate::<F, 1>([a], flags) } else { a };
     }
     let negative = is_negative::<F>(a);
     if exponent < F::BIAS {
@@ -71,14 +67,8 @@ mod tests {
     #[test]
     fn zeros_and_nans() {
         let mut flags = Flags::NONE;
-        assert_eq!(
-            round_to_integral::<F64>(0xbfd0_0000_0000_0000, Rounding::Up, &mut flags),
-            F64::SIGN
-        );
-        assert_eq!(
-            round_to_integral_exact::<F64>(u64::MAX, Rounding::Up, &mut flags),
-            F64::CANONICAL_NAN
-        );
+        assert_eq!(round_to_integral::<F64>(0xbfd0_0000_0000_0000, Rounding::Up, &mut flags), F64::SIGN);
+        assert_eq!(round_to_integral_exact::<F64>(u64::MAX, Rounding::Up, &mut flags), F64::CANONICAL_NAN);
         assert_eq!(flags, Flags::NONE);
     }
 }

@@ -9,41 +9,25 @@ use crate::{Flags, Format};
 /// FMIN (IEEE 754-2019 minimumNumber): the smaller operand, the other one where one is a NaN.
 #[inline]
 pub fn minimum_number<F: Format>(a: u64, b: u64, flags: &mut Flags) -> u64 {
-    if is_nan::<F>(a) || is_nan::<F>(b) {
-        number::<F>(a, b, flags)
-    } else {
-        smaller::<F>(a, b)
-    }
+    if is_nan::<F>(a) || is_nan::<F>(b) { number::<F>(a, b, flags) } else { smaller::<F>(a, b) }
 }
 
 /// FMAX (IEEE 754-2019 maximumNumber): the larger operand, the other one where one is a NaN.
 #[inline]
 pub fn maximum_number<F: Format>(a: u64, b: u64, flags: &mut Flags) -> u64 {
-    if is_nan::<F>(a) || is_nan::<F>(b) {
-        number::<F>(a, b, flags)
-    } else {
-        larger::<F>(a, b)
-    }
+    if is_nan::<F>(a) || is_nan::<F>(b) { number::<F>(a, b, flags) } else { larger::<F>(a, b) }
 }
 
 /// FMINM (Zfa, IEEE 754-2019 minimum): the smaller operand, the canonical NaN where one is a NaN.
 #[inline]
 pub fn minimum<F: Format>(a: u64, b: u64, flags: &mut Flags) -> u64 {
-    if is_nan::<F>(a) || is_nan::<F>(b) {
-        propagate::<F, 2>([a, b], flags)
-    } else {
-        smaller::<F>(a, b)
-    }
+    if is_nan::<F>(a) || is_nan::<F>(b) { propagate::<F, 2>([a, b], flags) } else { smaller::<F>(a, b) }
 }
 
 /// FMAXM (Zfa, IEEE 754-2019 maximum): the larger operand, the canonical NaN where one is a NaN.
 #[inline]
 pub fn maximum<F: Format>(a: u64, b: u64, flags: &mut Flags) -> u64 {
-    if is_nan::<F>(a) || is_nan::<F>(b) {
-        propagate::<F, 2>([a, b], flags)
-    } else {
-        larger::<F>(a, b)
-    }
+    if is_nan::<F>(a) || is_nan::<F>(b) { propagate::<F, 2>([a, b], flags) } else { larger::<F>(a, b) }
 }
 
 #[inline]
@@ -88,10 +72,7 @@ mod tests {
         assert_eq!(run(minimum_number::<F32>, SIGNALING, ONE), (ONE, Flags::NV));
         assert_eq!(run(maximum_number::<F32>, ONE, SIGNALING), (ONE, Flags::NV));
         assert_eq!(run(minimum_number::<F32>, QUIET, ONE), (ONE, Flags::NONE));
-        assert_eq!(
-            run(maximum_number::<F32>, QUIET, QUIET),
-            (F32::CANONICAL_NAN, Flags::NONE)
-        );
+        assert_eq!(run(maximum_number::<F32>, QUIET, QUIET), (F32::CANONICAL_NAN, Flags::NONE));
     }
 
     /// "if either input is NaN, the result is the canonical NaN" (FMINM, FMAXM).

@@ -52,13 +52,7 @@ pub fn mul_add<F: Format>(a: u64, b: u64, c: u64, rounding: Rounding, flags: &mu
     }
     let leading_zeros = sum.leading_zeros();
     let significand = high_sticky(sum << (leading_zeros - 1));
-    round_pack::<F>(
-        negative,
-        exponent + 3 - leading_zeros as i32,
-        significand,
-        rounding,
-        flags,
-    )
+    round_pack::<F>(negative, exponent + 3 - leading_zeros as i32, significand, rounding, flags)
 }
 
 /// The result where an operand is an infinity or a NaN.
@@ -96,10 +90,7 @@ mod tests {
     fn rounds_once() {
         let (a, b, c) = (ONE + 1, 0x3fef_ffff_ffff_fffe, negate::<F64>(ONE));
         let mut flags = Flags::NONE;
-        assert_eq!(
-            mul_add::<F64>(a, b, c, Rounding::NearestEven, &mut flags),
-            0xb970_0000_0000_0000
-        );
+        assert_eq!(mul_add::<F64>(a, b, c, Rounding::NearestEven, &mut flags), 0xb970_0000_0000_0000);
         assert_eq!(flags, Flags::NONE);
         let product = mul::<F64>(a, b, Rounding::NearestEven, &mut flags);
         assert_eq!(add::<F64>(product, c, Rounding::NearestEven, &mut flags), 0);

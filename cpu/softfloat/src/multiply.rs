@@ -56,27 +56,15 @@ mod tests {
     /// so it is not tiny; 2^−126 × (1 − 2^−24) is exact then, so it is, although it is delivered as 2^−126 too.
     #[test]
     fn underflow_depends_on_the_rounded_value() {
-        assert_eq!(
-            run(0x0080_0001, 0x3f7f_fffe, Rounding::NearestEven),
-            (0x0080_0000, Flags::NX)
-        );
-        assert_eq!(
-            run(0x0080_0000, 0x3f7f_ffff, Rounding::NearestEven),
-            (0x0080_0000, Flags::UF | Flags::NX)
-        );
-        assert_eq!(
-            run(0x0080_0001, 0x3f7f_fffe, Rounding::TowardZero),
-            (0x007f_ffff, Flags::UF | Flags::NX)
-        );
+        assert_eq!(run(0x0080_0001, 0x3f7f_fffe, Rounding::NearestEven), (0x0080_0000, Flags::NX));
+        assert_eq!(run(0x0080_0000, 0x3f7f_ffff, Rounding::NearestEven), (0x0080_0000, Flags::UF | Flags::NX));
+        assert_eq!(run(0x0080_0001, 0x3f7f_fffe, Rounding::TowardZero), (0x007f_ffff, Flags::UF | Flags::NX));
     }
 
     /// An exact subnormal result raises nothing.
     #[test]
     fn exact_subnormals_do_not_underflow() {
-        assert_eq!(
-            run(0x0080_0000, 0x3f00_0000, Rounding::NearestEven),
-            (0x0040_0000, Flags::NONE)
-        );
+        assert_eq!(run(0x0080_0000, 0x3f00_0000, Rounding::NearestEven), (0x0040_0000, Flags::NONE));
     }
 
     /// IEEE 754-2008 §7.4: what overflow delivers depends on the mode and the sign.

@@ -12,11 +12,7 @@ pub const fn box_value<F: Format>(value: u64) -> u64 {
 /// an n-bit canonical NaN". For [`F64`](crate::F64) every register is valid.
 #[inline]
 pub const fn unbox<F: Format>(register: u64) -> u64 {
-    if register >= !F::BITS {
-        register & F::BITS
-    } else {
-        F::CANONICAL_NAN
-    }
+    if register >= !F::BITS { register & F::BITS } else { F::CANONICAL_NAN }
 }
 
 #[cfg(test)]

@@ -10,21 +10,13 @@ pub(crate) const LEADING: u32 = 62;
 /// the value is inexact and on which side of a tie it lies.
 #[inline]
 pub(crate) fn shift_right_sticky(value: u64, shift: u32) -> u64 {
-    if shift < 64 {
-        value >> shift | u64::from(value & !(u64::MAX << shift) != 0)
-    } else {
-        u64::from(value != 0)
-    }
+    if shift < 64 { value >> shift | u64::from(value & !(u64::MAX << shift) != 0) } else { u64::from(value != 0) }
 }
 
 /// [`shift_right_sticky`] for 128 bits.
 #[inline]
 pub(crate) fn shift_right_sticky_128(value: u128, shift: u32) -> u128 {
-    if shift < 128 {
-        value >> shift | u128::from(value & !(u128::MAX << shift) != 0)
-    } else {
-        u128::from(value != 0)
-    }
+    if shift < 128 { value >> shift | u128::from(value & !(u128::MAX << shift) != 0) } else { u128::from(value != 0) }
 }
 
 /// The high 64 bits, with the low ones as stickiness.

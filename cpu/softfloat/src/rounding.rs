@@ -19,13 +19,7 @@ pub enum Rounding {
 
 impl Rounding {
     /// All modes, in the order of their encodings.
-    pub const ALL: [Self; 5] = [
-        Self::NearestEven,
-        Self::TowardZero,
-        Self::Down,
-        Self::Up,
-        Self::NearestMaxMagnitude,
-    ];
+    pub const ALL: [Self; 5] = [Self::NearestEven, Self::TowardZero, Self::Down, Self::Up, Self::NearestMaxMagnitude];
 
     /// The mode with this encoding; `None` for the reserved 5 and 6, for 7 (DYN, which is no mode by itself) and for
     /// anything wider than the field.

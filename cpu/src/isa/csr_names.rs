@@ -148,63 +148,15 @@ struct Family {
 }
 
 const FAMILIES: &[Family] = &[
-    Family {
-        base: 0x10c,
-        name: "sstateen",
-        first: 0,
-        last: 3,
-        step: 1,
-    },
-    Family {
-        base: 0x30c,
-        name: "mstateen",
-        first: 0,
-        last: 3,
-        step: 1,
-    },
-    Family {
-        base: 0x60c,
-        name: "hstateen",
-        first: 0,
-        last: 3,
-        step: 1,
-    },
-    Family {
-        base: 0x320,
-        name: "mhpmevent",
-        first: 3,
-        last: 31,
-        step: 1,
-    },
+    Family { base: 0x10c, name: "sstateen", first: 0, last: 3, step: 1 },
+    Family { base: 0x30c, name: "mstateen", first: 0, last: 3, step: 1 },
+    Family { base: 0x60c, name: "hstateen", first: 0, last: 3, step: 1 },
+    Family { base: 0x320, name: "mhpmevent", first: 3, last: 31, step: 1 },
     // RV64 has the even ones only.
-    Family {
-        base: 0x3a0,
-        name: "pmpcfg",
-        first: 0,
-        last: 14,
-        step: 2,
-    },
-    Family {
-        base: 0x3b0,
-        name: "pmpaddr",
-        first: 0,
-        last: 63,
-        step: 1,
-    },
-    Family {
-        base: 0xb00,
-        name: "mhpmcounter",
-        first: 3,
-        last: 31,
-        step: 1,
-    },
-    Family {
-        base: 0xc00,
-        name: "hpmcounter",
-        first: 3,
-        last: 31,
-        step: 1,
-    },
+    Family { base: 0x3a0, name: "pmpcfg", first: 0, last: 14, step: 2 },
+    Family { base: 0x3b0, name: "pmpaddr", first: 0, last: 63, step: 1 },
+    Family { base: 0xb00, name: "mhpmcounter", first: 3, last: 31, step: 1 },
+    Family { base: 0xc00, name: "hpmcounter", first: 3, last: 31, step: 1 },
 ];
 
 /// The name of the CSR with this number.

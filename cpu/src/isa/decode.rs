@@ -78,14 +78,8 @@ struct Buckets {
 
 #[allow(long_running_const_eval)]
 static TABLE: Buckets = {
-    let mut table = Buckets {
-        starts: [0; BUCKETS + 1],
-        entries: [Entry {
-            mask: 0,
-            value: 0,
-            opcode: Opcode(0),
-        }; ENTRY_COUNT],
-    };
+    let mut table =
+        Buckets { starts: [0; BUCKETS + 1], entries: [Entry { mask: 0, value: 0, opcode: Opcode(0) }; ENTRY_COUNT] };
     let mut count = 0;
     let mut index = 0;
     while index < BUCKETS {
@@ -96,11 +90,8 @@ static TABLE: Buckets = {
             while row < ROWS.len() {
                 if ROWS[row].specialises.is_some() == special && belongs(row, index) {
                     let pattern = &ROWS[row].pattern;
-                    table.entries[count] = Entry {
-                        mask: pattern.mask,
-                        value: pattern.value,
-                        opcode: Opcode(row as u16),
-                    };
+                    table.entries[count] =
+                        Entry { mask: pattern.mask, value: pattern.value, opcode: Opcode(row as u16) };
                     count += 1;
                 }
                 row += 1;
@@ -122,14 +113,11 @@ pub fn decode(word: u32, extensions: &ExtensionSet) -> Option<(Opcode, Insn)> {
     let word = if word & 3 == 3 { word } else { word & 0xffff };
     let index = bucket(word);
     let entries = &TABLE.entries[usize::from(TABLE.starts[index])..usize::from(TABLE.starts[index + 1])];
-    entries
-        .iter()
-        .filter(|entry| word & entry.mask == entry.value)
-        .find_map(|entry| {
-            let row = &ROWS[usize::from(entry.opcode.0)];
-            if !extensions.contains_all(row.requires) {
-                return None;
-            }
-            row.pattern.decode(word).map(|insn| (entry.opcode, insn))
-        })
+    entries.iter().filter(|entry| word & entry.mask == entry.value).find_map(|entry| {
+        let row = &ROWS[usize::from(entry.opcode.0)];
+        if !extensions.contains_all(row.requires) {
+            return None;
+        }
+        row.pattern.decode(word).map(|insn| (entry.opcode, insn))
+    })
 }

@@ -12,15 +12,9 @@ use crate::extension::ExtensionSet;
 /// The assembly text of the instruction `word` at address `pc`. Of a 16-bit encoding only the low half counts. What
 /// does not decode, or has values in fields that the text cannot show, is `.4byte` or `.2byte` with its bits.
 pub fn disassemble(word: u32, pc: u64, extensions: &ExtensionSet) -> String {
-    decode(word, extensions)
-        .and_then(|(opcode, insn)| text(opcode.row(), &insn, pc))
-        .unwrap_or_else(|| {
-            if word & 3 == 3 {
-                format!(".4byte {word:#x}")
-            } else {
-                format!(".2byte {:#x}", word & 0xffff)
-            }
-        })
+    decode(word, extensions).and_then(|(opcode, insn)| text(opcode.row(), &insn, pc)).unwrap_or_else(|| {
+        if word & 3 == 3 { format!(".4byte {word:#x}") } else { format!(".2byte {:#x}", word & 0xffff) }
+    })
 }
 
 fn text(row: &super::Row, insn: &Insn, pc: u64) -> Option<String> {
@@ -67,10 +61,7 @@ fn text(row: &super::Row, insn: &Insn, pc: u64) -> Option<String> {
 fn outside(row: &super::Row, insn: &Insn, shown: &[Operand]) -> bool {
     let hidden = |operand| !shown.contains(&operand) && row.pattern.has(operand);
     // The mode of a fence has no text; what is hidden because it shares a field with rd is shown there.
-    let mode = syntax::parse(row.syntax)
-        .1
-        .any(|form| form.outer == Some(Word::Predecessor))
-        && insn.imm >> 8 != 0;
+    let mode = syntax::parse(row.syntax).1.any(|form| form.outer == Some(Word::Predecessor)) && insn.imm >> 8 != 0;
     mode || hidden(Operand::Rd) && insn.rd != 0
         || hidden(Operand::Rs1) && insn.rs1 != 0 && insn.rs1 != insn.rd
         || hidden(Operand::Imm) && insn.imm != 0

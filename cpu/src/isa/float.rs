@@ -86,11 +86,7 @@ pub(super) fn multiply_add<M: Ops>(
     negate_product: bool,
     negate_addend: bool,
 ) -> Result<(), M::Exit> {
-    let (a, b, c) = (
-        unboxed(m, i.rs1, format),
-        unboxed(m, i.rs2, format),
-        unboxed(m, i.rs3, format),
-    );
+    let (a, b, c) = (unboxed(m, i.rs1, format), unboxed(m, i.rs2, format), unboxed(m, i.rs3, format));
     let a = negated_if(m, negate_product, a, format);
     let c = negated_if(m, negate_addend, c, format);
     let value = m.float(i, FloatOp::MulAdd, format, [a, b, c]);

@@ -224,6 +224,6 @@ impl Insn {
 }
 
 #[cfg(test)]
-mod tests;
-#[cfg(test)]
 mod semantics_tests;
+#[cfg(test)]
+mod tests;

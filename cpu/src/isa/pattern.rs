@@ -45,16 +45,8 @@ pub enum Operand {
 }
 
 impl Operand {
-    const ALL: [Operand; 8] = [
-        Operand::Rd,
-        Operand::Rs1,
-        Operand::Rs2,
-        Operand::Rs3,
-        Operand::Rm,
-        Operand::Imm,
-        Operand::Aq,
-        Operand::Rl,
-    ];
+    const ALL: [Operand; 8] =
+        [Operand::Rd, Operand::Rs1, Operand::Rs2, Operand::Rs3, Operand::Rm, Operand::Imm, Operand::Aq, Operand::Rl];
     const COUNT: usize = Self::ALL.len();
 
     /// The name that the manuals give it.
@@ -104,12 +96,7 @@ pub struct Fixed {
 
 impl Fixed {
     /// None: all zero.
-    pub const NONE: Fixed = Fixed {
-        rd: 0,
-        rs1: 0,
-        rs2: 0,
-        imm: 0,
-    };
+    pub const NONE: Fixed = Fixed { rd: 0, rs1: 0, rs2: 0, imm: 0 };
 }
 
 /// A parsed bit picture.
@@ -150,13 +137,8 @@ impl Pattern {
             mask: 0,
             value: 0,
             length,
-            pieces: [Piece {
-                operand: Operand::Rd,
-                word_bit: 0,
-                width: 0,
-                operand_bit: 0,
-                compressed: false,
-            }; MAX_PIECES],
+            pieces: [Piece { operand: Operand::Rd, word_bit: 0, width: 0, operand_bit: 0, compressed: false };
+                MAX_PIECES],
             piece_count: 0,
             excluded: [0; Operand::COUNT],
             signed_bits: 0,
@@ -231,13 +213,7 @@ impl Pattern {
                 panic!("unknown field in a bit picture")
             };
             self.excluded[operand as usize] |= excluded;
-            self.push(Piece {
-                operand,
-                word_bit: low as u8,
-                width: width as u8,
-                operand_bit,
-                compressed,
-            });
+            self.push(Piece { operand, word_bit: low as u8, width: width as u8, operand_bit, compressed });
             name = name_end + 1;
         }
         width
@@ -303,12 +279,7 @@ impl Pattern {
 
     /// Whether two operands have one field.
     pub fn shares(&self, a: Operand, b: Operand) -> bool {
-        let field = |operand| {
-            self.pieces()
-                .iter()
-                .find(|piece| piece.operand == operand)
-                .map(|piece| piece.word_bit)
-        };
+        let field = |operand| self.pieces().iter().find(|piece| piece.operand == operand).map(|piece| piece.word_bit);
         field(a).is_some() && field(a) == field(b)
     }
 
@@ -380,9 +351,7 @@ impl Pattern {
                     let value = operand_of(insn, operand);
                     value < 32 && self.excluded[operand as usize] >> value & 1 != 0
                 };
-                Err(Unencodable(
-                    Operand::ALL.into_iter().find(barred).unwrap_or(Operand::Imm),
-                ))
+                Err(Unencodable(Operand::ALL.into_iter().find(barred).unwrap_or(Operand::Imm)))
             }
         }
     }

@@ -101,10 +101,7 @@ impl Word {
 
     /// Whether it may be left out.
     pub(super) fn is_optional(self) -> bool {
-        matches!(
-            self,
-            Word::SignedOptional | Word::RoundingMode | Word::ExactRoundingMode
-        )
+        matches!(self, Word::SignedOptional | Word::RoundingMode | Word::ExactRoundingMode)
     }
 }
 
@@ -121,10 +118,7 @@ impl Form {
             Some((outer, base)) => (outer, Some(Word::parse(base.trim_end_matches(')')))),
             None => (form, None),
         };
-        Form {
-            outer: (!outer.is_empty()).then(|| Word::parse(outer)),
-            base,
-        }
+        Form { outer: (!outer.is_empty()).then(|| Word::parse(outer)), base }
     }
 }
 
@@ -135,10 +129,7 @@ pub(super) fn parse(syntax: &'static str) -> (Option<Suffix>, impl Iterator<Item
         Some((".uimm", operands)) => (Some(Suffix::Number), operands),
         _ => (None, syntax),
     };
-    (
-        suffix,
-        operands.split(", ").filter(|form| !form.is_empty()).map(Form::parse),
-    )
+    (suffix, operands.split(", ").filter(|form| !form.is_empty()).map(Form::parse))
 }
 
 /// ABI names of the integer registers (RISC-V ABIs specification, "Integer Register Convention").
@@ -193,6 +184,5 @@ pub(super) const CONSTANTS: [&str; 32] = [
 ];
 
 /// The sets of a fence by number: device input and output, memory reads and writes.
-pub(super) const FENCE_SETS: [&str; 16] = [
-    "0", "w", "r", "rw", "o", "ow", "or", "orw", "i", "iw", "ir", "irw", "io", "iow", "ior", "iorw",
-];
+pub(super) const FENCE_SETS: [&str; 16] =
+    ["0", "w", "r", "rw", "o", "ow", "or", "orw", "i", "iw", "ir", "irw", "io", "iow", "ior", "iorw"];

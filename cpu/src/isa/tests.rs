@@ -29,22 +29,14 @@ fn encodings(opcode: Opcode, count: usize) -> Vec<(u32, Insn)> {
     let length_mask = if pattern.length == 2 { 0xffff } else { u32::MAX };
     let words = (0..count).map(|_| random.word() & length_mask & !pattern.mask | pattern.value);
     words
-        .filter_map(|word| {
-            decode(word, &all())
-                .filter(|(found, _)| *found == opcode)
-                .map(|(_, i)| (word, i))
-        })
+        .filter_map(|word| decode(word, &all()).filter(|(found, _)| *found == opcode).map(|(_, i)| (word, i)))
         .collect()
 }
 
 #[test]
 fn every_row_decodes_and_keeps_its_place() {
     for opcode in Opcode::all() {
-        assert!(
-            !encodings(opcode, 200).is_empty(),
-            "{} is never decoded",
-            opcode.row().mnemonic
-        );
+        assert!(!encodings(opcode, 200).is_empty(), "{} is never decoded", opcode.row().mnemonic);
         struct Place;
         impl Visitor for Place {
             type Output = (Opcode, &'static str);
@@ -108,19 +100,10 @@ fn no_two_compressed_encodings_overlap() {
 #[test]
 fn the_decoder_finds_what_a_search_of_the_table_finds() {
     let mut random = Random(1);
-    let rows = Opcode::all()
-        .flat_map(|opcode| encodings(opcode, 50))
-        .map(|(word, _)| word);
+    let rows = Opcode::all().flat_map(|opcode| encodings(opcode, 50)).map(|(word, _)| word);
     let halves = (0..0x1_0000).filter(|half| half & 3 != 3);
-    let words: Vec<u32> = rows
-        .chain(halves)
-        .chain((0..20_000).map(|_| random.word() | 3))
-        .collect();
-    for set in [
-        all(),
-        ExtensionSet::from_cpu_argument("rv64gc").unwrap(),
-        ExtensionSet::of(&[Extension::I]),
-    ] {
+    let words: Vec<u32> = rows.chain(halves).chain((0..20_000).map(|_| random.word() | 3)).collect();
+    for set in [all(), ExtensionSet::from_cpu_argument("rv64gc").unwrap(), ExtensionSet::of(&[Extension::I])] {
         for &word in &words {
             let length = if word & 3 == 3 { 4 } else { 2 };
             let searched = Opcode::all()
@@ -136,20 +119,13 @@ fn the_decoder_finds_what_a_search_of_the_table_finds() {
 fn encoding_is_the_inverse_of_decoding() {
     let mut random = Random(2);
     let halves = (0..0x1_0000).filter(|half| half & 3 != 3);
-    let rows = Opcode::all()
-        .flat_map(|opcode| encodings(opcode, 200))
-        .map(|(word, _)| word);
+    let rows = Opcode::all().flat_map(|opcode| encodings(opcode, 200)).map(|(word, _)| word);
     let mut count = 0;
     for word in halves.chain(rows).chain((0..200_000).map(|_| random.word())) {
         let word = if word & 3 == 3 { word } else { word & 0xffff };
         if let Some((opcode, insn)) = decode(word, &all()) {
             assert_eq!(insn.raw, word);
-            assert_eq!(
-                opcode.row().pattern.encode(&insn),
-                Ok(word),
-                "{} {word:#010x}",
-                opcode.row().mnemonic
-            );
+            assert_eq!(opcode.row().pattern.encode(&insn), Ok(word), "{} {word:#010x}", opcode.row().mnemonic);
             count += 1;
         }
     }
@@ -159,51 +135,14 @@ fn encoding_is_the_inverse_of_decoding() {
 #[test]
 fn operands_that_do_not_fit_are_refused() {
     let addi = &<rv64i::addi as Instruction>::ROW.pattern;
-    assert_eq!(
-        addi.encode(&Insn {
-            imm: 2048,
-            ..Insn::default()
-        }),
-        Err(Unencodable(Operand::Imm))
-    );
-    assert_eq!(
-        addi.encode(&Insn {
-            rd: 32,
-            ..Insn::default()
-        }),
-        Err(Unencodable(Operand::Rd))
-    );
-    assert_eq!(
-        addi.encode(&Insn {
-            rs2: 1,
-            ..Insn::default()
-        }),
-        Err(Unencodable(Operand::Rs2))
-    );
+    assert_eq!(addi.encode(&Insn { imm: 2048, ..Insn::default() }), Err(Unencodable(Operand::Imm)));
+    assert_eq!(addi.encode(&Insn { rd: 32, ..Insn::default() }), Err(Unencodable(Operand::Rd)));
+    assert_eq!(addi.encode(&Insn { rs2: 1, ..Insn::default() }), Err(Unencodable(Operand::Rs2)));
     let c_lwsp = &<c::c_lwsp as Instruction>::ROW.pattern;
-    assert_eq!(
-        c_lwsp.encode(&Insn {
-            rs1: 2,
-            ..Insn::default()
-        }),
-        Err(Unencodable(Operand::Rd))
-    );
-    assert_eq!(
-        c_lwsp.encode(&Insn {
-            rd: 1,
-            rs1: 3,
-            ..Insn::default()
-        }),
-        Err(Unencodable(Operand::Rs1))
-    );
+    assert_eq!(c_lwsp.encode(&Insn { rs1: 2, ..Insn::default() }), Err(Unencodable(Operand::Rd)));
+    assert_eq!(c_lwsp.encode(&Insn { rd: 1, rs1: 3, ..Insn::default() }), Err(Unencodable(Operand::Rs1)));
     let fadd = &<f::fadd_s as Instruction>::ROW.pattern;
-    assert_eq!(
-        fadd.encode(&Insn {
-            rm: 5,
-            ..Insn::default()
-        }),
-        Err(Unencodable(Operand::Rm))
-    );
+    assert_eq!(fadd.encode(&Insn { rm: 5, ..Insn::default() }), Err(Unencodable(Operand::Rm)));
 }
 
 /// The text of every instruction, all of it at once, assembles to the encoding that it came from.
@@ -211,9 +150,7 @@ fn operands_that_do_not_fit_are_refused() {
 fn assembling_is_the_inverse_of_disassembling() {
     let mut random = Random(3);
     let halves = (0..0x1_0000).filter(|half| half & 3 != 3);
-    let rows = Opcode::all()
-        .flat_map(|opcode| encodings(opcode, 200))
-        .map(|(word, _)| word);
+    let rows = Opcode::all().flat_map(|opcode| encodings(opcode, 200)).map(|(word, _)| word);
     let (mut source, mut expected) = (String::new(), Vec::new());
     for word in halves.chain(rows).chain((0..200_000).map(|_| random.word() | 3)) {
         if decode(word, &all()).is_none() {
@@ -298,15 +235,8 @@ fn an_extension_that_is_off_has_no_instructions() {
         let (word, _) = encodings(opcode, 200)[0];
         for extension in row.requires.iter() {
             let without = all().without(ExtensionSet::of(&[extension]));
-            let general = row
-                .specialises
-                .filter(|general| without.contains_all(general.row().requires));
-            assert_eq!(
-                decode(word, &without).map(|(found, _)| found),
-                general,
-                "{}",
-                row.mnemonic
-            );
+            let general = row.specialises.filter(|general| without.contains_all(general.row().requires));
+            assert_eq!(decode(word, &without).map(|(found, _)| found), general, "{}", row.mnemonic);
         }
     }
 }
@@ -321,11 +251,7 @@ fn footprints_agree_with_operands() {
             let name = row.mnemonic;
             let expanded = row.expands_to.map_or(opcode, |base| base);
             assert_eq!(found, footprint(expanded, &insn), "{name}");
-            assert_eq!(
-                found.branches,
-                matches!(row.flow, Flow::Branch | Flow::Jump | Flow::JumpIndirect),
-                "{name}"
-            );
+            assert_eq!(found.branches, matches!(row.flow, Flow::Branch | Flow::Jump | Flow::JumpIndirect), "{name}");
             if found.calls {
                 continue;
             }
@@ -398,14 +324,7 @@ fn constants_of_fli() {
             _ => assert_eq!(f64::from_bits(bits), text.parse::<f64>().unwrap()),
         }
     }
-    let half: Vec<i64> = [0, 1, 2, 3, 4, 12, 16, 28, 29, 30, 31]
-        .map(|n| float::loadable(Format::Half, n))
-        .to_vec();
-    assert_eq!(
-        half,
-        [
-            0xbc00, 0x0400, 0x0100, 0x0200, 0x1c00, 0x3800, 0x3c00, 0x7800, 0x7c00, 0x7c00, 0x7e00
-        ]
-    );
+    let half: Vec<i64> = [0, 1, 2, 3, 4, 12, 16, 28, 29, 30, 31].map(|n| float::loadable(Format::Half, n)).to_vec();
+    assert_eq!(half, [0xbc00, 0x0400, 0x0100, 0x0200, 0x1c00, 0x3800, 0x3c00, 0x7800, 0x7c00, 0x7c00, 0x7e00]);
     assert_eq!(float::loadable(Format::Single, 2), 0x3780_0000);
 }

@@ -163,14 +163,7 @@ impl Ops for Effects {
         Ok(Nothing)
     }
 
-    fn compare_and_swap(
-        &mut self,
-        _: &Insn,
-        _: Known,
-        _: Width,
-        _: Known,
-        _: Known,
-    ) -> Result<Known, Infallible> {
+    fn compare_and_swap(&mut self, _: &Insn, _: Known, _: Width, _: Known, _: Known) -> Result<Known, Infallible> {
         self.leaves = true;
         Ok(Nothing)
     }

@@ -49,8 +49,7 @@ mod float {
     /// The guest's flags for the host's. Denormal operands (bit 1) raise nothing in RISC-V.
     pub fn guest(flags: u32) -> u64 {
         let bit = |host: u32, guest: Flags| if flags >> host & 1 != 0 { u64::from(guest.bits()) } else { 0 };
-        bit(0, Flags::NV) | bit(2, Flags::DZ) | bit(3, Flags::OF) | bit(4, Flags::UF)
-            | bit(5, Flags::NX)
+        bit(0, Flags::NV) | bit(2, Flags::DZ) | bit(3, Flags::OF) | bit(4, Flags::UF) | bit(5, Flags::NX)
     }
 }
 

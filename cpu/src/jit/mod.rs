@@ -307,11 +307,7 @@ impl Jit {
         let mut pages = [None; 2 * NEIGHBOURS + 1];
         for (index, page) in pages.iter_mut().enumerate() {
             let address = hart.pc.wrapping_add((index as u64).wrapping_sub(NEIGHBOURS as u64).wrapping_mul(PAGE_SIZE));
-            *page = if index == NEIGHBOURS {
-                Some(offset & !(PAGE_SIZE - 1))
-            } else {
-                hart.executed_page(address)
-            };
+            *page = if index == NEIGHBOURS { Some(offset & !(PAGE_SIZE - 1)) } else { hart.executed_page(address) };
         }
         Request { offset, mode, pages }
     }

@@ -12,22 +12,13 @@ use bus::Width;
 use super::host;
 use super::state::{CallSite, FloatSite, RESERVE, SERVICES, Service};
 use super::translate::result;
-use crate::isa::{AmoOp, Ops};
 use crate::block::CodeContext;
+use crate::isa::{AmoOp, Ops};
 use crate::operations::carryless_product;
 use crate::{Hart, Trapped};
 
-const AMO_OPS: [AmoOp; 9] = [
-    AmoOp::Swap,
-    AmoOp::Add,
-    AmoOp::Xor,
-    AmoOp::And,
-    AmoOp::Or,
-    AmoOp::Min,
-    AmoOp::Max,
-    AmoOp::Minu,
-    AmoOp::Maxu,
-];
+const AMO_OPS: [AmoOp; 9] =
+    [AmoOp::Swap, AmoOp::Add, AmoOp::Xor, AmoOp::And, AmoOp::Or, AmoOp::Min, AmoOp::Max, AmoOp::Minu, AmoOp::Maxu];
 
 /// An AMO's operation and width as one number.
 pub(super) fn amo_code(op: AmoOp, width: Width) -> u64 {

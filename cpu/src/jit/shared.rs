@@ -430,8 +430,9 @@ impl Inner {
         let translated =
             catch_unwind(AssertUnwindSafe(|| translate(&region, &**isa, self.host, nearest, base, context)));
         let code = match translated {
-            Ok(translation) => compile(translation.function, isa)
-                .map(|code| (code, translation.links, translation.sites)),
+            Ok(translation) => {
+                compile(translation.function, isa).map(|code| (code, translation.links, translation.sites))
+            }
             Err(_) => {
                 *context = FunctionBuilderContext::new();
                 None

@@ -149,7 +149,10 @@ fn random_program(random: &mut Random) -> Vec<u8> {
     // Back to the start.
     let offset = -(bytes.len() as i64 + 4) as u32;
     bytes.extend([0x01, 0x00, 0x01, 0x00]); // two c.nop
-    let jump = 0x6f | (offset >> 12 & 0xff) << 12 | (offset >> 11 & 1) << 20 | (offset >> 1 & 0x3ff) << 21
+    let jump = 0x6f
+        | (offset >> 12 & 0xff) << 12
+        | (offset >> 11 & 1) << 20
+        | (offset >> 1 & 0x3ff) << 21
         | (offset >> 20 & 1) << 31;
     bytes.extend(jump.to_le_bytes());
     bytes
@@ -327,8 +330,7 @@ fn a_loop_sees_what_somebody_else_stores() {
     for threshold in [1, 50] {
         let machine = Machine::new(jit(threshold));
         // lui a1, 0x80008; slli, srli; 1: ld a0, 0(a1); beqz a0, 1b; wfi
-        let program =
-            [0x8000_85b7, 0x0205_9593, 0x0205_d593, 0x0005_b503, 0xfe05_0ee3, 0x1050_0073];
+        let program = [0x8000_85b7, 0x0205_9593, 0x0205_d593, 0x0005_b503, 0xfe05_0ee3, 0x1050_0073];
         machine.load(CODE, &program);
         let machine = ends_when_told(machine, |ram, _| ram.store_u64(DATA - BASE, 7).unwrap());
         assert_eq!(machine.hart.x(10), 7);

@@ -2,7 +2,8 @@
 //!
 //! Guest registers are the compiler's variables within a region. Before anything that may leave, the registers that
 //! have changed are stored ("flushed"), so that whoever looks at the hart there sees it exact; at the borders of blocks
-//! what is newer than memory stays so as far as all ways to the block have it at hand ([`super::region`]).
+//! what is newer than memory stays so as far as all ways to the block have it at hand ([`super::region`]). Accesses in
+//! innermost loops store registers on their slow paths instead, and keep the page of their last time at hand.
 //!
 //! Every loop head and every entry polls the event word by an atomic load. To the optimiser, which merges plain loads
 //! across back edges, that is a fence: a loop sees what other harts store.
@@ -13,15 +14,15 @@ use bus::Width;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 use cranelift_codegen::ir::{
-    AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function,
-    InstBuilder, MemFlagsData, SigRef, Signature, StackSlot, StackSlotData, StackSlotKind, Type, Value,
+    AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function, InstBuilder,
+    MemFlagsData, SigRef, Signature, StackSlot, StackSlotData, StackSlotKind, Type, Value,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::effects::{Access, Registers, f_bit, x_bit};
-use super::runtime::PRESERVING;
 use super::region::{Block, End, Op, Region};
+use super::runtime::PRESERVING;
 use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
@@ -641,16 +642,14 @@ impl Translator<'_, '_> {
         self.flush_set(self.unused);
         match end {
             End::Branch { taken, next } => self.end_branch(taken, next),
-            End::Jump(target) => {
-                match self.region.block_at(target) {
-                    Some(block) => {
-                        self.settle_count([Some(block), None]);
-                        self.define_variables();
-                        self.jump_within(block);
-                    }
-                    None => self.leave_by_link(target),
+            End::Jump(target) => match self.region.block_at(target) {
+                Some(block) => {
+                    self.settle_count([Some(block), None]);
+                    self.define_variables();
+                    self.jump_within(block);
                 }
-            }
+                None => self.leave_by_link(target),
+            },
             End::Call(target) => self.leave_by_link(target),
             End::Indirect => {
                 self.flush();
@@ -838,7 +837,8 @@ impl Translator<'_, '_> {
         let base = self.read(access.base.into());
         let base = self.int(base);
         let first = self.b.ins().iadd_imm_s(base, low);
-        let (look, hot, cold, join) = (self.b.create_block(), self.b.create_block(), self.cold(), self.b.create_block());
+        let (look, hot, cold, join) =
+            (self.b.create_block(), self.b.create_block(), self.cold(), self.b.create_block());
         if let Some(result) = result {
             self.b.append_block_param(join, result);
         }
@@ -1433,14 +1433,7 @@ impl Ops for Translator<'_, '_> {
         Ok(V::Int(old.unwrap_or(address)))
     }
 
-    fn compare_and_swap(
-        &mut self,
-        _: &Insn,
-        address: V,
-        width: Width,
-        expected: V,
-        new: V,
-    ) -> Result<V, Infallible> {
+    fn compare_and_swap(&mut self, _: &Insn, address: V, width: Width, expected: V, new: V) -> Result<V, Infallible> {
         let [address, expected, new] = [address, expected, new].map(|v| self.int(v));
         let fast = |t: &mut Self, host: Value| {
             let (e, n) = (t.narrowed(expected, width), t.narrowed(new, width));

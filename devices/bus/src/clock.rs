@@ -228,7 +228,8 @@ impl Alarm {
     /// passed rings at once. A ring under way may still arrive after this returns.
     pub fn set(&self, deadline: Option<u64>) {
         let mut current = lock(&self.deadline);
-        if *current == deadline && deadline.is_none_or(|d| lock(&self.clock.0.schedule).armed.contains_key(&(d, self.id)))
+        if *current == deadline
+            && deadline.is_none_or(|d| lock(&self.clock.0.schedule).armed.contains_key(&(d, self.id)))
         {
             return;
         }

@@ -11,8 +11,8 @@
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use memmap2::{MmapOptions, MmapRaw};
 
@@ -169,7 +169,12 @@ impl Ram {
         let no_table = || RamError::Map { size, source: std::io::ErrorKind::OutOfMemory.into() };
         let flags = zeroed_table::<AtomicU8>(pages).ok_or_else(no_table)?;
         let versions = zeroed_table::<AtomicU32>(pages).ok_or_else(no_table)?;
-        Ok(Self { host: map.as_mut_ptr(), len: size, base, inner: Arc::new(Inner { _map: map, flags, versions, listeners: RwLock::default() }) })
+        Ok(Self {
+            host: map.as_mut_ptr(),
+            len: size,
+            base,
+            inner: Arc::new(Inner { _map: map, flags, versions, listeners: RwLock::default() }),
+        })
     }
 
     /// Guest-physical address of the first byte.
@@ -368,7 +373,9 @@ mod tests {
     fn a_guest_larger_than_any_host_is_refused_or_lazy() {
         // 64 TiB have tables of 80 GiB; beyond the address space nothing can be had.
         match Ram::new(0x8000_0000, 64 << 40) {
-            Ok(ram) => assert_eq!((ram.load_u64((64 << 40) - 8), ram.flags((64 << 40) - 8).is_empty()), (Some(0), true)),
+            Ok(ram) => {
+                assert_eq!((ram.load_u64((64 << 40) - 8), ram.flags((64 << 40) - 8).is_empty()), (Some(0), true))
+            }
             Err(error) => assert!(matches!(error, RamError::Map { .. }), "{error}"),
         }
         assert!(matches!(Ram::new(0x8000_0000, 1 << 62), Err(RamError::Map { .. })));

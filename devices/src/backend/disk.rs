@@ -98,37 +98,21 @@ impl RawDisk {
     pub fn open(path: &Path, read_only: bool) -> Result<Self, DiskError> {
         let host = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => DiskError::NotFound { path: path.into() },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => DiskError::Permission {
-                path: path.into(),
-                read_only,
-            },
-            _ => DiskError::Host {
-                path: path.into(),
-                read_only,
-                source,
-            },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                DiskError::Permission { path: path.into(), read_only }
+            }
+            _ => DiskError::Host { path: path.into(), read_only, source },
         };
         // Looked at first: opening a pipe would wait for its other end.
         if !can_be_disk(&std::fs::metadata(path).map_err(host)?) {
             return Err(DiskError::Kind { path: path.into() });
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            .open(path)
-            .map_err(host)?;
-        match if read_only {
-            file.try_lock_shared()
-        } else {
-            file.try_lock()
-        } {
+        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(host)?;
+        match if read_only { file.try_lock_shared() } else { file.try_lock() } {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(DiskError::Locked { path: path.into() }),
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                tracing::warn!(
-                    "disk image {}: the host cannot lock it; use it in one guest only",
-                    path.display()
-                );
+                tracing::warn!("disk image {}: the host cannot lock it; use it in one guest only", path.display());
             }
             Err(TryLockError::Error(error)) => return Err(host(error)),
         }
@@ -141,11 +125,7 @@ impl RawDisk {
     }
 
     fn writable(&self) -> io::Result<()> {
-        if self.read_only {
-            Err(io::ErrorKind::ReadOnlyFilesystem.into())
-        } else {
-            Ok(())
-        }
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }
 }
 
@@ -256,12 +236,7 @@ fn deallocate(file: &File, offset: u64, length: u64) -> io::Result<bool> {
     if length == 0 {
         return Ok(true);
     }
-    match fallocate(
-        file,
-        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
-        offset,
-        length,
-    ) {
+    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),
@@ -311,10 +286,7 @@ mod tests {
         drop(disk);
         let first = RawDisk::open(file.path(), true).unwrap();
         let _second = RawDisk::open(file.path(), true).unwrap();
-        assert!(matches!(
-            RawDisk::open(file.path(), false),
-            Err(DiskError::Locked { .. })
-        ));
+        assert!(matches!(RawDisk::open(file.path(), false), Err(DiskError::Locked { .. })));
         assert!(first.write_at(0, &[0; 512]).is_err());
         assert!(first.discard(0, 512).is_err());
         assert!(first.write_zeroes(0, 512, true).is_err());
@@ -343,13 +315,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = RawDisk::open(&folder.path().join("none.img"), true).unwrap_err();
         assert!(matches!(missing, DiskError::NotFound { .. }) && missing.to_string().contains("none.img"));
-        assert!(matches!(
-            RawDisk::open(folder.path(), true),
-            Err(DiskError::Kind { .. })
-        ));
-        assert!(matches!(
-            RawDisk::open(image(0).path(), true),
-            Err(DiskError::Empty { .. })
-        ));
+        assert!(matches!(RawDisk::open(folder.path(), true), Err(DiskError::Kind { .. })));
+        assert!(matches!(RawDisk::open(image(0).path(), true), Err(DiskError::Empty { .. })));
     }
 }

@@ -38,17 +38,8 @@ pub struct MemoryBackend {
 impl MemoryBackend {
     /// A backend without input that takes any amount of output.
     pub fn new() -> Arc<Self> {
-        let streams = Streams {
-            input: VecDeque::new(),
-            output: Vec::new(),
-            matched: 0,
-            room: usize::MAX,
-            ready: None,
-        };
-        Arc::new(Self {
-            streams: Mutex::new(streams),
-            written: Condvar::new(),
-        })
+        let streams = Streams { input: VecDeque::new(), output: Vec::new(), matched: 0, room: usize::MAX, ready: None };
+        Arc::new(Self { streams: Mutex::new(streams), written: Condvar::new() })
     }
 
     /// Adds `bytes` to the waiting input.
@@ -91,9 +82,7 @@ impl MemoryBackend {
         // Where a match may begin: what was searched before is not searched again.
         let mut from = streams.matched;
         loop {
-            let found = streams.output[from..]
-                .windows(text.len().max(1))
-                .position(|window| window == text.as_bytes());
+            let found = streams.output[from..].windows(text.len().max(1)).position(|window| window == text.as_bytes());
             if let Some(position) = found {
                 let until = from + position + text.len();
                 let output = String::from_utf8_lossy(&streams.output[streams.matched..until]).into_owned();
@@ -104,17 +93,9 @@ impl MemoryBackend {
             let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 let output = String::from_utf8_lossy(&streams.output[streams.matched..]).into_owned();
-                return Err(Missing {
-                    awaited: text.into(),
-                    timeout,
-                    output,
-                });
+                return Err(Missing { awaited: text.into(), timeout, output });
             }
-            streams = self
-                .written
-                .wait_timeout(streams, left)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .0;
+            streams = self.written.wait_timeout(streams, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
 }

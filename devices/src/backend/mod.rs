@@ -49,11 +49,8 @@ pub struct Console {
 impl Console {
     /// A console on `backend`, without ports.
     pub fn new(backend: Arc<dyn CharacterBackend>) -> Arc<Self> {
-        let console = Arc::new(Self {
-            backend: backend.clone(),
-            ports: Mutex::new(Vec::new()),
-            owner: AtomicUsize::new(0),
-        });
+        let console =
+            Arc::new(Self { backend: backend.clone(), ports: Mutex::new(Vec::new()), owner: AtomicUsize::new(0) });
         let weak = Arc::downgrade(&console);
         backend.attach(Box::new(move || {
             if let Some(console) = weak.upgrade() {
@@ -67,10 +64,7 @@ impl Console {
     pub fn port(self: &Arc<Self>) -> Arc<Port> {
         let mut ports = lock(&self.ports);
         ports.push(None);
-        Arc::new(Port {
-            console: self.clone(),
-            index: ports.len() - 1,
-        })
+        Arc::new(Port { console: self.clone(), index: ports.len() - 1 })
     }
 
     /// Room for output concerns every port, and a port that does not own the input reads nothing.
@@ -94,11 +88,7 @@ impl CharacterBackend for Port {
     }
 
     fn read(&self, buffer: &mut [u8]) -> usize {
-        if self.console.owner.load(Ordering::Acquire) == self.index {
-            self.console.backend.read(buffer)
-        } else {
-            0
-        }
+        if self.console.owner.load(Ordering::Acquire) == self.index { self.console.backend.read(buffer) } else { 0 }
     }
 
     fn attach(&self, ready: Ready) {
@@ -142,10 +132,6 @@ mod tests {
         assert_eq!(first.read(&mut byte), 0);
         assert_eq!((second.read(&mut byte), byte), (1, *b"b"));
         first.claim();
-        assert_eq!(
-            (first.read(&mut byte), byte),
-            (1, *b"c"),
-            "nothing is lost when the owner changes"
-        );
+        assert_eq!((first.read(&mut byte), byte), (1, *b"c"), "nothing is lost when the owner changes");
     }
 }

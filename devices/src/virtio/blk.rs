@@ -107,14 +107,8 @@ impl Blk {
     /// A block device on `disk` whose serial number has up to 20 bytes.
     pub fn new(disk: Arc<dyn Disk>, serial: &str) -> Result<Self, SerialError> {
         let mut id = [0; spec::ID_SIZE];
-        id.get_mut(..serial.len())
-            .ok_or_else(|| SerialError(serial.into()))?
-            .copy_from_slice(serial.as_bytes());
-        Ok(Self {
-            disk,
-            serial: id,
-            buffer: Mutex::new(Vec::new()),
-        })
+        id.get_mut(..serial.len()).ok_or_else(|| SerialError(serial.into()))?.copy_from_slice(serial.as_bytes());
+        Ok(Self { disk, serial: id, buffer: Mutex::new(Vec::new()) })
     }
 
     fn sectors(&self) -> u64 {
@@ -145,29 +139,18 @@ impl Blk {
     fn range(&self, sector: u64, length: u64) -> Result<u64, Failure> {
         let offset = sector.checked_mul(spec::SECTOR_SIZE).ok_or(Failure::Io)?;
         let end = offset.checked_add(length).ok_or(Failure::Io)?;
-        if !length.is_multiple_of(spec::SECTOR_SIZE) || end > self.disk.size() {
-            Err(Failure::Io)
-        } else {
-            Ok(offset)
-        }
+        if !length.is_multiple_of(spec::SECTOR_SIZE) || end > self.disk.size() { Err(Failure::Io) } else { Ok(offset) }
     }
 
     fn writable(&self) -> Result<(), Failure> {
-        if self.disk.read_only() {
-            Err(Failure::Io)
-        } else {
-            Ok(())
-        }
+        if self.disk.read_only() { Err(Failure::Io) } else { Ok(()) }
     }
 
     /// Does what `request` asks for; counts in `written` the bytes that the guest was given from the start.
     fn perform(&self, request: &Request, features: &Negotiated, written: &mut u64) -> Result<(), Failure> {
         let (readable, writable): (&Buffers, &Buffers) = (&request.chain.readable, &request.chain.writable);
         let mut header = [0; spec::HEADER_SIZE as usize];
-        let data_out = readable
-            .len()
-            .checked_sub(spec::HEADER_SIZE)
-            .ok_or(Failure::Malformed)?;
+        let data_out = readable.len().checked_sub(spec::HEADER_SIZE).ok_or(Failure::Malformed)?;
         let data_in = writable.len().checked_sub(1).ok_or(Failure::Malformed)?;
         request.read(0, &mut header)?;
         let sector = le_u64(&header[8..]);
@@ -214,13 +197,9 @@ impl Blk {
             }
             spec::T_WRITE_ZEROES if features.write_zeroes => {
                 let allowed = spec::RANGE_F_UNMAP;
-                self.ranges(
-                    request,
-                    data_out,
-                    MAX_WRITE_ZEROES_SECTORS,
-                    allowed,
-                    |offset, length, flags| self.disk.write_zeroes(offset, length, flags & spec::RANGE_F_UNMAP != 0),
-                )?;
+                self.ranges(request, data_out, MAX_WRITE_ZEROES_SECTORS, allowed, |offset, length, flags| {
+                    self.disk.write_zeroes(offset, length, flags & spec::RANGE_F_UNMAP != 0)
+                })?;
                 if features.flush { Ok(()) } else { Ok(self.disk.flush()?) }
             }
             kind => {
@@ -254,11 +233,7 @@ impl Blk {
             }
             let length = u64::from(sectors) * spec::SECTOR_SIZE;
             let offset = self.range(sector, length)?;
-            if sectors > max_sectors {
-                Err(Failure::Io)
-            } else {
-                Ok((offset, length, flags))
-            }
+            if sectors > max_sectors { Err(Failure::Io) } else { Ok((offset, length, flags)) }
         });
         for (offset, length, flags) in ranges.collect::<Result<Vec<_>, _>>()? {
             act(offset, length, flags)?;
@@ -279,10 +254,7 @@ impl Blk {
         };
         let writable = &request.chain.writable;
         let at = writable.len() - 1;
-        if session
-            .ram(QUEUE)
-            .is_some_and(|ram| writable.write(ram, at, &[status]).is_some())
-        {
+        if session.ram(QUEUE).is_some_and(|ram| writable.write(ram, at, &[status]).is_some()) {
             // The status counts if no gap precedes it (§2.7.8.2).
             let written = if written == at { at + 1 } else { written };
             session.complete(QUEUE, request.chain, written as u32);
@@ -308,12 +280,7 @@ impl Service for Blk {
 
     fn features(&self) -> u64 {
         let common = spec::F_SEG_MAX | spec::F_BLK_SIZE | spec::F_TOPOLOGY | spec::F_FLUSH;
-        common
-            | if self.disk.read_only() {
-                spec::F_RO
-            } else {
-                spec::F_DISCARD | spec::F_WRITE_ZEROES
-            }
+        common | if self.disk.read_only() { spec::F_RO } else { spec::F_DISCARD | spec::F_WRITE_ZEROES }
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -347,11 +314,7 @@ impl Service for Blk {
                 }
                 return Events::NONE;
             };
-            let request = Request {
-                port,
-                chain: &chain,
-                generation: session.generation(),
-            };
+            let request = Request { port, chain: &chain, generation: session.generation() };
             let features = Negotiated {
                 flush: session.has(spec::F_FLUSH),
                 discard: session.has(spec::F_DISCARD),
@@ -367,12 +330,7 @@ impl Service for Blk {
     fn reset(&self) {}
 
     fn save(&self) -> Result<Vec<u8>, StateError> {
-        bus::save(
-            self.name(),
-            &State {
-                sectors: self.sectors(),
-            },
-        )
+        bus::save(self.name(), &State { sectors: self.sectors() })
     }
 
     fn restore(&self, state: &[u8]) -> Result<(), StateError> {
@@ -381,10 +339,7 @@ impl Service for Blk {
             return Ok(());
         }
         let reason = format!("the saved disk had {sectors} sectors, this one has {}", self.sectors());
-        Err(StateError::Mismatch {
-            device: self.name().into(),
-            reason,
-        })
+        Err(StateError::Mismatch { device: self.name().into(), reason })
     }
 }
 
@@ -441,10 +396,7 @@ mod tests {
         let disk = TestDisk::new(64, false);
         for accept in [ALL, 0, spec::F_FLUSH, feature::EVENT_IDX] {
             let mut driver = machine(&disk, accept, 16);
-            assert_eq!(
-                request(&mut driver, spec::T_IN, 5, &[writable(PAYLOAD, 1024)]),
-                (spec::S_OK, 1025)
-            );
+            assert_eq!(request(&mut driver, spec::T_IN, 5, &[writable(PAYLOAD, 1024)]), (spec::S_OK, 1025));
             assert_eq!(driver.bytes(PAYLOAD, 1024), [[5; 512], [6; 512]].concat());
             assert!(driver.wire.level());
             driver.write(reg::INTERRUPT_ACK, 1);
@@ -453,17 +405,10 @@ mod tests {
             let bytes: Vec<u8> = (0..1024).map(|i| (i % 251) as u8).collect();
             driver.ram.write(PAYLOAD, &bytes).unwrap();
             let before = disk.flushes.load(Ordering::SeqCst);
-            assert_eq!(
-                request(&mut driver, spec::T_OUT, 62, &[readable(PAYLOAD, 1024)]),
-                (spec::S_OK, 1)
-            );
+            assert_eq!(request(&mut driver, spec::T_OUT, 62, &[readable(PAYLOAD, 1024)]), (spec::S_OK, 1));
             assert_eq!(lock(&disk.data)[62 * 512..], bytes);
             let through = disk.flushes.load(Ordering::SeqCst) - before;
-            assert_eq!(
-                through,
-                u32::from(driver.features & spec::F_FLUSH == 0),
-                "write-through without FLUSH"
-            );
+            assert_eq!(through, u32::from(driver.features & spec::F_FLUSH == 0), "write-through without FLUSH");
             assert_eq!(request(&mut driver, spec::T_FLUSH, 0, &[]), (spec::S_OK, 1));
             assert_eq!(disk.flushes.load(Ordering::SeqCst), before + through + 1);
         }
@@ -476,12 +421,7 @@ mod tests {
         // Header in three pieces, one of them together with data; data in odd pieces, one of them with the status.
         put_header(&driver, spec::T_OUT, 9);
         driver.ram.write(HEADER + 16, &[0x77; 512]).unwrap();
-        let chain = [
-            readable(HEADER, 3),
-            readable(HEADER + 3, 7),
-            readable(HEADER + 10, 6 + 512),
-            writable(STATUS, 1),
-        ];
+        let chain = [readable(HEADER, 3), readable(HEADER + 3, 7), readable(HEADER + 10, 6 + 512), writable(STATUS, 1)];
         assert_eq!((driver.run(0, &chain), driver.bytes(STATUS, 1)[0]), (1, spec::S_OK));
         assert_eq!(lock(&disk.data)[9 * 512..10 * 512], [0x77; 512]);
         put_header(&driver, spec::T_IN, 9);
@@ -503,22 +443,10 @@ mod tests {
         let mut driver = machine(&disk, ALL, 16);
         let length = 700 << 10;
         assert!(length as usize > 2 * BUFFER_SIZE);
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 3, &[writable(PAYLOAD, length)]),
-            (spec::S_OK, length + 1)
-        );
-        assert_eq!(
-            driver.bytes(PAYLOAD, length as usize),
-            lock(&disk.data)[3 * 512..][..length as usize]
-        );
-        assert_eq!(
-            request(&mut driver, spec::T_OUT, 100, &[readable(PAYLOAD, length)]),
-            (spec::S_OK, 1)
-        );
-        assert_eq!(
-            driver.bytes(PAYLOAD, length as usize),
-            lock(&disk.data)[100 * 512..][..length as usize]
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 3, &[writable(PAYLOAD, length)]), (spec::S_OK, length + 1));
+        assert_eq!(driver.bytes(PAYLOAD, length as usize), lock(&disk.data)[3 * 512..][..length as usize]);
+        assert_eq!(request(&mut driver, spec::T_OUT, 100, &[readable(PAYLOAD, length)]), (spec::S_OK, 1));
+        assert_eq!(driver.bytes(PAYLOAD, length as usize), lock(&disk.data)[100 * 512..][..length as usize]);
     }
 
     #[test]
@@ -541,10 +469,7 @@ mod tests {
             assert_eq!(written, (spec::S_IOERR, 1));
         }
         assert_eq!(disk.begun.load(Ordering::SeqCst), 0);
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 63, &[writable(PAYLOAD, 512)]),
-            (spec::S_OK, 513)
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 63, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
     }
 
     #[test]
@@ -552,15 +477,9 @@ mod tests {
         let disk = TestDisk::new(64, false);
         let mut driver = machine(&disk, ALL, 16);
         driver.ram.write(PAYLOAD, &[0xff; 40]).unwrap();
-        assert_eq!(
-            request(&mut driver, spec::T_GET_ID, 0, &[writable(PAYLOAD, 20)]),
-            (spec::S_OK, 21)
-        );
+        assert_eq!(request(&mut driver, spec::T_GET_ID, 0, &[writable(PAYLOAD, 20)]), (spec::S_OK, 21));
         assert_eq!(driver.bytes(PAYLOAD, 21), *b"serial-1\0\0\0\0\0\0\0\0\0\0\0\0\xff");
-        assert_eq!(
-            request(&mut driver, spec::T_GET_ID, 0, &[writable(PAYLOAD, 40)]),
-            (spec::S_OK, 20)
-        );
+        assert_eq!(request(&mut driver, spec::T_GET_ID, 0, &[writable(PAYLOAD, 40)]), (spec::S_OK, 20));
         assert_eq!(request(&mut driver, spec::T_GET_ID, 0, &[]), (spec::S_OK, 1));
         assert!(Blk::new(disk.clone(), "12345678901234567890").is_ok());
         assert!(Blk::new(disk, "123456789012345678901").is_err());
@@ -577,47 +496,25 @@ mod tests {
         };
         assert_eq!(ranges(spec::T_DISCARD, &[range(8, 16, 0), range(63, 1, 0)]), spec::S_OK);
         assert_eq!(*lock(&disk.discards), [(8 * 512, 16 * 512), (63 * 512, 512)]);
-        assert_eq!(
-            ranges(spec::T_WRITE_ZEROES, &[range(3, 2, 1), range(10, 1, 0)]),
-            spec::S_OK
-        );
+        assert_eq!(ranges(spec::T_WRITE_ZEROES, &[range(3, 2, 1), range(10, 1, 0)]), spec::S_OK);
         for (sector, zero) in [(2, false), (3, true), (4, true), (5, false), (10, true), (11, false)] {
-            assert_eq!(
-                lock(&disk.data)[sector * 512..][..512] == [0; 512],
-                zero,
-                "sector {sector}"
-            );
+            assert_eq!(lock(&disk.data)[sector * 512..][..512] == [0; 512], zero, "sector {sector}");
         }
         let begun = disk.begun.load(Ordering::SeqCst);
         for kind in [spec::T_DISCARD, spec::T_WRITE_ZEROES] {
-            assert_eq!(
-                ranges(kind, &[range(0, 1, 0), range(64, 1, 0)]),
-                spec::S_IOERR,
-                "nothing is done by halves"
-            );
+            assert_eq!(ranges(kind, &[range(0, 1, 0), range(64, 1, 0)]), spec::S_IOERR, "nothing is done by halves");
             assert_eq!(ranges(kind, &[range(u64::MAX, u32::MAX, 0)]), spec::S_IOERR);
             assert_eq!(ranges(kind, &[range(0, 1, 2)]), spec::S_UNSUPP);
             assert_eq!(ranges(kind, &[range(0, 1, 0)[..15].to_vec()]), spec::S_IOERR);
             assert_eq!(ranges(kind, &[]), spec::S_IOERR);
-            assert_eq!(
-                ranges(kind, &vec![range(0, 1, 0); MAX_RANGES as usize + 1]),
-                spec::S_IOERR
-            );
+            assert_eq!(ranges(kind, &vec![range(0, 1, 0); MAX_RANGES as usize + 1]), spec::S_IOERR);
         }
-        assert_eq!(
-            ranges(spec::T_DISCARD, &[range(0, 1, 1)]),
-            spec::S_UNSUPP,
-            "unmap means nothing to a discard"
-        );
+        assert_eq!(ranges(spec::T_DISCARD, &[range(0, 1, 1)]), spec::S_UNSUPP, "unmap means nothing to a discard");
         assert_eq!(disk.begun.load(Ordering::SeqCst), begun);
         let mut driver = machine(&disk, 0, 16);
         for kind in [spec::T_DISCARD, spec::T_WRITE_ZEROES, 2, 13 + 1, u32::MAX] {
             driver.ram.write(PAYLOAD, &range(0, 1, 0)).unwrap();
-            assert_eq!(
-                request(&mut driver, kind, 0, &[readable(PAYLOAD, 16)]).0,
-                spec::S_UNSUPP,
-                "not negotiated"
-            );
+            assert_eq!(request(&mut driver, kind, 0, &[readable(PAYLOAD, 16)]).0, spec::S_UNSUPP, "not negotiated");
         }
     }
 
@@ -636,11 +533,7 @@ mod tests {
             (spec::T_WRITE_ZEROES, MAX_WRITE_ZEROES_SECTORS + 1, spec::S_IOERR),
         ] {
             driver.ram.write(PAYLOAD, &range(1, sectors, 0)).unwrap();
-            assert_eq!(
-                request(&mut driver, kind, 0, &[readable(PAYLOAD, 16)]).0,
-                status,
-                "{kind} of {sectors}"
-            );
+            assert_eq!(request(&mut driver, kind, 0, &[readable(PAYLOAD, 16)]).0, status, "{kind} of {sectors}");
         }
     }
 
@@ -648,18 +541,9 @@ mod tests {
     fn a_read_only_disk() {
         let disk = TestDisk::new(64, true);
         let mut driver = machine(&disk, ALL, 16);
-        assert_eq!(
-            driver.features & (spec::F_RO | spec::F_DISCARD | spec::F_WRITE_ZEROES),
-            spec::F_RO
-        );
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 7, &[writable(PAYLOAD, 512)]).0,
-            spec::S_OK
-        );
-        assert_eq!(
-            request(&mut driver, spec::T_OUT, 7, &[readable(PAYLOAD, 512)]).0,
-            spec::S_IOERR
-        );
+        assert_eq!(driver.features & (spec::F_RO | spec::F_DISCARD | spec::F_WRITE_ZEROES), spec::F_RO);
+        assert_eq!(request(&mut driver, spec::T_IN, 7, &[writable(PAYLOAD, 512)]).0, spec::S_OK);
+        assert_eq!(request(&mut driver, spec::T_OUT, 7, &[readable(PAYLOAD, 512)]).0, spec::S_IOERR);
         assert_eq!(request(&mut driver, spec::T_FLUSH, 0, &[]).0, spec::S_OK);
     }
 
@@ -671,32 +555,20 @@ mod tests {
         driver.ram.write(PAYLOAD, &range(0, 1, 0)).unwrap();
         for kind in [spec::T_OUT, spec::T_DISCARD, spec::T_WRITE_ZEROES] {
             let length = if kind == spec::T_OUT { 512 } else { 16 };
-            assert_eq!(
-                request(&mut driver, kind, 0, &[readable(PAYLOAD, length)]),
-                (spec::S_IOERR, 1)
-            );
+            assert_eq!(request(&mut driver, kind, 0, &[readable(PAYLOAD, length)]), (spec::S_IOERR, 1));
         }
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 0, &[writable(PAYLOAD, 512)]),
-            (spec::S_IOERR, 0)
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 0, &[writable(PAYLOAD, 512)]), (spec::S_IOERR, 0));
         assert_eq!(request(&mut driver, spec::T_FLUSH, 0, &[]), (spec::S_IOERR, 1));
         disk.failing.store(false, Ordering::SeqCst);
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 1, &[writable(PAYLOAD, 512)]),
-            (spec::S_OK, 513)
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 1, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
     }
 
     #[test]
     fn a_request_without_header_or_status_breaks_the_session() {
         let disk = TestDisk::new(64, false);
         let mut driver = machine(&disk, ALL, 16);
-        for chain in [
-            &[readable(HEADER, 15), writable(STATUS, 1)][..],
-            &[readable(HEADER, 16)],
-            &[writable(STATUS, 1)],
-        ] {
+        for chain in [&[readable(HEADER, 15), writable(STATUS, 1)][..], &[readable(HEADER, 16)], &[writable(STATUS, 1)]]
+        {
             put_header(&driver, spec::T_FLUSH, 0);
             driver.add(0, chain);
             driver.notify(0);
@@ -719,14 +591,8 @@ mod tests {
         assert_eq!((read(1, Width::Byte), read(1, Width::Half)), (0x23, 0x0123));
         assert_eq!((read(12, Width::Word), read(20, Width::Word)), (254, 512));
         assert_eq!((read(24, Width::Byte), read(26, Width::Half)), (3, 1));
-        assert_eq!(
-            (read(36, Width::Word), read(40, Width::Word), read(44, Width::Word)),
-            (1 << 22, 32, 8)
-        );
-        assert_eq!(
-            (read(48, Width::Word), read(52, Width::Word), read(56, Width::Byte)),
-            (1 << 18, 32, 1)
-        );
+        assert_eq!((read(36, Width::Word), read(40, Width::Word), read(44, Width::Word)), (1 << 22, 32, 8));
+        assert_eq!((read(48, Width::Word), read(52, Width::Word), read(56, Width::Byte)), (1 << 18, 32, 1));
         let mut bytes = Vec::new();
         for offset in 0..0xf00 {
             bytes.push(read(offset, Width::Byte));
@@ -850,16 +716,10 @@ mod tests {
         let before = driver.bytes(RAM_BASE, RAM_SIZE as usize);
         drop(gate);
         settle(&driver);
-        assert!(
-            before == driver.bytes(RAM_BASE, RAM_SIZE as usize),
-            "nothing was written after the reset"
-        );
+        assert!(before == driver.bytes(RAM_BASE, RAM_SIZE as usize), "nothing was written after the reset");
         assert_eq!((driver.wire.edges(), driver.read(reg::INTERRUPT_STATUS)), (0, 0));
         driver.initialise(ALL, 16);
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 1, &[writable(PAYLOAD, 512)]),
-            (spec::S_OK, 513)
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 1, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
     }
 
     #[test]
@@ -877,10 +737,7 @@ mod tests {
         settle(&driver);
         assert_eq!((driver.used_idx(0), driver.bytes(STATUS, 1)[0]), (0, 0xee));
         assert_eq!(driver.bytes(PAYLOAD, 512), [0xcc; 512]);
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 2, &[writable(PAYLOAD, 512)]),
-            (spec::S_OK, 513)
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 2, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
     }
 
     #[test]
@@ -900,15 +757,8 @@ mod tests {
         driver.add_queue(16);
         drop(gate);
         settle(&driver);
-        assert_eq!(
-            (driver.used_idx(0), driver.bytes(STATUS, 1)[0]),
-            (0, 0xee),
-            "not the queue it came from"
-        );
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 2, &[writable(PAYLOAD, 512)]),
-            (spec::S_OK, 513)
-        );
+        assert_eq!((driver.used_idx(0), driver.bytes(STATUS, 1)[0]), (0, 0xee), "not the queue it came from");
+        assert_eq!(request(&mut driver, spec::T_IN, 2, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
     }
 
     #[test]
@@ -966,10 +816,7 @@ mod tests {
             assert_eq!(other.bytes(PAYLOAD, 512), [4; 512]);
             settle(&other);
             other.write(reg::INTERRUPT_ACK, 3);
-            assert_eq!(
-                request(&mut other, spec::T_IN, 5, &[writable(PAYLOAD, 512)]),
-                (spec::S_OK, 513)
-            );
+            assert_eq!(request(&mut other, spec::T_IN, 5, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
 
             // A state whose line was low makes no edge.
             settle(&other);
@@ -1010,10 +857,7 @@ mod tests {
         }
         driver.mmio.restore(&good).unwrap();
         driver.mmio.resume();
-        assert_eq!(
-            request(&mut driver, spec::T_IN, 5, &[writable(PAYLOAD, 512)]),
-            (spec::S_OK, 513)
-        );
+        assert_eq!(request(&mut driver, spec::T_IN, 5, &[writable(PAYLOAD, 512)]), (spec::S_OK, 513));
     }
 
     fn any_descriptor() -> impl Strategy<Value = [u8; 16]> {

@@ -47,10 +47,7 @@ enum Stop {
 impl Console {
     /// A console on `backend`.
     pub fn new(backend: Arc<dyn CharacterBackend>) -> Self {
-        Self {
-            backend,
-            state: Mutex::default(),
-        }
+        Self { backend, state: Mutex::default() }
     }
 
     fn receive(&self, session: &mut Session) -> Stop {
@@ -306,11 +303,7 @@ mod tests {
         driver.mmio.resume();
         // Until the worker has nothing on its list.
         std::thread::sleep(std::time::Duration::from_millis(50));
-        assert_eq!(
-            driver.take_used(RX),
-            None,
-            "a driver that only listens has claimed nothing"
-        );
+        assert_eq!(driver.take_used(RX), None, "a driver that only listens has claimed nothing");
         driver.run(TX, &[readable(DATA, 1)]);
         assert_eq!(driver.wait_used(RX).1, 1);
         let mut byte = [0];

@@ -77,19 +77,11 @@ pub struct Buffer {
 }
 
 pub fn readable(address: u64, length: u32) -> Buffer {
-    Buffer {
-        address,
-        length,
-        writable: false,
-    }
+    Buffer { address, length, writable: false }
 }
 
 pub fn writable(address: u64, length: u32) -> Buffer {
-    Buffer {
-        address,
-        length,
-        writable: true,
-    }
+    Buffer { address, length, writable: true }
 }
 
 pub fn descriptor(address: u64, length: u32, flags: u16, next: u16) -> [u8; 16] {
@@ -112,13 +104,7 @@ impl Driver {
         let ram = Ram::new(RAM_BASE, RAM_SIZE).unwrap();
         let wire = Arc::new(Wire::default());
         let mmio = VirtioMmio::new(device, ram.clone(), IrqLine::new(wire.clone(), 1));
-        Self {
-            ram,
-            wire,
-            mmio,
-            features: 0,
-            rings: Vec::new(),
-        }
+        Self { ram, wire, mmio, features: 0, rings: Vec::new() }
     }
 
     /// Another machine with `device`, whose RAM is a copy of this one's, and which remembers its rings.
@@ -183,15 +169,7 @@ impl Driver {
         let (available, used) = (descriptors + 0x1000, descriptors + 0x2000);
         self.ram.write(descriptors, &[0; 0x3000]).unwrap();
         let (next_descriptor, avail_idx, last_used) = (0, 0, 0);
-        let ring = Ring {
-            size,
-            descriptors,
-            available,
-            used,
-            next_descriptor,
-            avail_idx,
-            last_used,
-        };
+        let ring = Ring { size, descriptors, available, used, next_descriptor, avail_idx, last_used };
         self.write_layout(&ring);
         self.write(reg::QUEUE_READY, 1);
         assert_eq!(self.read(reg::QUEUE_READY), 1);
@@ -225,10 +203,7 @@ impl Driver {
     }
 
     fn put_u16(&self, address: u64, value: u16, order: Ordering) {
-        self.ram
-            .atomic_u16(address - RAM_BASE)
-            .unwrap()
-            .store(value.to_le(), order);
+        self.ram.atomic_u16(address - RAM_BASE).unwrap().store(value.to_le(), order);
     }
 
     fn get_u16(&self, address: u64, order: Ordering) -> u16 {
@@ -236,9 +211,7 @@ impl Driver {
     }
 
     pub fn put_descriptor(&self, queue: usize, index: u16, bytes: [u8; 16]) {
-        self.ram
-            .write(self.rings[queue].descriptors + 16 * u64::from(index), &bytes)
-            .unwrap();
+        self.ram.write(self.rings[queue].descriptors + 16 * u64::from(index), &bytes).unwrap();
     }
 
     fn take_descriptor(&mut self, queue: usize) -> u16 {
@@ -266,11 +239,7 @@ impl Driver {
             let flags = if buffer.writable { ring::DESC_F_WRITE } else { 0 }
                 | if next.is_some() { ring::DESC_F_NEXT } else { 0 };
             let next = next.copied().unwrap_or(0xdead);
-            self.put_descriptor(
-                queue,
-                indices[i],
-                descriptor(buffer.address, buffer.length, flags, next),
-            );
+            self.put_descriptor(queue, indices[i], descriptor(buffer.address, buffer.length, flags, next));
         }
         self.expose(queue, indices[0]);
         indices[0]
@@ -365,11 +334,7 @@ impl Driver {
     #[track_caller]
     pub fn wait_needs_reset(&self) {
         wait_until("DEVICE_NEEDS_RESET", || self.status() & status::DEVICE_NEEDS_RESET != 0);
-        assert_ne!(
-            self.read(reg::INTERRUPT_STATUS) & reg::INTERRUPT_CONFIG,
-            0,
-            "with a configuration interrupt"
-        );
+        assert_ne!(self.read(reg::INTERRUPT_STATUS) & reg::INTERRUPT_CONFIG, 0, "with a configuration interrupt");
         assert!(self.wire.level());
     }
 }

@@ -115,24 +115,14 @@ impl VirtioMmio {
     }
 
     fn slot(device: Option<Box<dyn VirtioDevice>>, ram: Ram, line: IrqLine) -> Self {
-        let slot = Self {
-            device,
-            ram,
-            registers: Mutex::default(),
-            lines: Arc::new(Lines {
-                state: Mutex::default(),
-                line,
-            }),
-        };
+        let slot =
+            Self { device, ram, registers: Mutex::default(), lines: Arc::new(Lines { state: Mutex::default(), line }) };
         *lock(&slot.registers) = slot.power_on();
         slot
     }
 
     fn power_on(&self) -> Registers {
-        Registers {
-            queues: vec![QueueRegisters::default(); self.queue_sizes().len()],
-            ..Registers::default()
-        }
+        Registers { queues: vec![QueueRegisters::default(); self.queue_sizes().len()], ..Registers::default() }
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -140,9 +130,7 @@ impl VirtioMmio {
     }
 
     fn offered(&self) -> u64 {
-        self.device
-            .as_ref()
-            .map_or(0, |device| device.features() | RING_FEATURES)
+        self.device.as_ref().map_or(0, |device| device.features() | RING_FEATURES)
     }
 
     fn device_id(&self) -> u32 {
@@ -236,9 +224,7 @@ impl VirtioMmio {
     }
 
     fn build_session(&self, registers: &Registers) -> Result<Session, QueueError> {
-        let queues: Result<_, _> = (0..registers.queues.len())
-            .map(|i| self.build_queue(registers, i))
-            .collect();
+        let queues: Result<_, _> = (0..registers.queues.len()).map(|i| self.build_queue(registers, i)).collect();
         Ok(Session::new(registers.driver_features, queues?, self.lines.clone()))
     }
 
@@ -279,11 +265,7 @@ impl VirtioMmio {
                 registers.status |= status::FEATURES_OK;
             } else {
                 // The driver reads the bit back and gives up (§3.1.1 step 6).
-                tracing::debug!(
-                    "{}: features {features:#x} refused, offered {:#x}",
-                    device.name(),
-                    self.offered()
-                );
+                tracing::debug!("{}: features {features:#x} refused, offered {:#x}", device.name(), self.offered());
             }
         }
         if value & !old & status::DRIVER_OK != 0 {
@@ -307,30 +289,20 @@ impl VirtioMmio {
         *registers = self.power_on();
         self.lines.update(|state| {
             // The generation goes on counting: a driver may compare it over a reset.
-            *state = LineState {
-                config_generation: state.config_generation,
-                ..LineState::default()
-            }
+            *state = LineState { config_generation: state.config_generation, ..LineState::default() }
         });
     }
 
     fn decode(&self, name: &str, state: &[u8]) -> Result<(State, Option<Session>), StateError> {
-        let mismatch = |reason: String| StateError::Mismatch {
-            device: name.into(),
-            reason,
-        };
+        let mismatch = |reason: String| StateError::Mismatch { device: name.into(), reason };
         let state: State = bus::restore(name, state)?;
         if state.device_id != self.device_id() {
             let (saved, here) = (state.device_id, self.device_id());
-            return Err(mismatch(format!(
-                "the saved slot held virtio device type {saved}, this one holds {here}"
-            )));
+            return Err(mismatch(format!("the saved slot held virtio device type {saved}, this one holds {here}")));
         }
         if state.device_features != self.offered() {
             let (saved, here) = (state.device_features, self.offered());
-            return Err(mismatch(format!(
-                "the saved device offered features {saved:#x}, this one offers {here:#x}"
-            )));
+            return Err(mismatch(format!("the saved device offered features {saved:#x}, this one offers {here:#x}")));
         }
         if state.registers.queues.len() != self.queue_sizes().len() {
             return Err(mismatch("the saved device had another number of queues".into()));
@@ -339,9 +311,7 @@ impl VirtioMmio {
         if !running {
             return Ok((state, None));
         }
-        let mut session = self
-            .build_session(&state.registers)
-            .map_err(|error| mismatch(error.to_string()))?;
+        let mut session = self.build_session(&state.registers).map_err(|error| mismatch(error.to_string()))?;
         if state.positions.len() != session.queues.len() {
             return Err(mismatch("queue positions are missing".into()));
         }
@@ -378,10 +348,7 @@ impl Registers {
     fn edit_layout(&mut self, edit: impl FnOnce(&mut QueueLayout)) {
         match self.queues.get_mut(self.queue_sel as usize) {
             Some(queue) if !queue.ready => edit(&mut queue.layout),
-            _ => tracing::debug!(
-                "virtio-mmio: layout of a missing or running queue {} written",
-                self.queue_sel
-            ),
+            _ => tracing::debug!("virtio-mmio: layout of a missing or running queue {} written", self.queue_sel),
         }
     }
 }
@@ -445,12 +412,7 @@ impl Device for VirtioMmio {
     }
 
     fn save(&self) -> Result<Vec<u8>, StateError> {
-        let Self {
-            device,
-            ram: _,
-            registers,
-            lines,
-        } = self;
+        let Self { device, ram: _, registers, lines } = self;
         let state = State {
             device_id: self.device_id(),
             device_features: self.offered(),
@@ -464,14 +426,7 @@ impl Device for VirtioMmio {
 
     fn restore(&self, state: &[u8]) -> Result<(), StateError> {
         let (state, session) = self.decode(self.name(), state)?;
-        let State {
-            device_id: _,
-            device_features: _,
-            registers,
-            lines,
-            positions: _,
-            device: device_state,
-        } = state;
+        let State { device_id: _, device_features: _, registers, lines, positions: _, device: device_state } = state;
         let mut current = lock(&self.registers);
         if let Some(device) = &self.device {
             device.restore(&device_state, session)?;
@@ -501,10 +456,7 @@ mod tests {
     /// A flush gets its answer.
     #[track_caller]
     fn assert_serves(driver: &mut Driver) {
-        driver
-            .ram
-            .write(DATA, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xee])
-            .unwrap();
+        driver.ram.write(DATA, &[4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xee]).unwrap();
         driver.run(0, &[readable(DATA, 16), writable(DATA + 16, 1)]);
         assert_eq!(driver.bytes(DATA + 16, 1), [0]);
     }
@@ -542,10 +494,7 @@ mod tests {
                         assert_eq!(driver.mmio.peek(offset, width), before);
                         assert_eq!(before, width.zero_extend(before));
                         let whole = width == Width::Word && offset % 4 == 0;
-                        assert!(
-                            offset >= reg::CONFIG || whole || before == 0,
-                            "{width:?} at {offset:#x}"
-                        );
+                        assert!(offset >= reg::CONFIG || whole || before == 0, "{width:?} at {offset:#x}");
                         let status = driver.status();
                         driver.mmio.write(offset, width, width.zero_extend(value));
                         assert!(whole || driver.status() == status, "{width:?} at {offset:#x}");
@@ -575,11 +524,7 @@ mod tests {
         };
         assert!(!accepted(), "VERSION_1 is mandatory");
         driver.add_status(status::DRIVER_OK);
-        assert_eq!(
-            driver.status() & status::DRIVER_OK,
-            0,
-            "no DRIVER_OK without FEATURES_OK"
-        );
+        assert_eq!(driver.status() & status::DRIVER_OK, 0, "no DRIVER_OK without FEATURES_OK");
         set(1, 1);
         set(0, 1 << 4);
         assert!(!accepted(), "a feature that is not offered");
@@ -602,12 +547,7 @@ mod tests {
         let driver = blk();
         for select in [0, 1, u32::MAX] {
             driver.write(reg::SHM_SEL, select);
-            for register in [
-                reg::SHM_LEN_LOW,
-                reg::SHM_LEN_HIGH,
-                reg::SHM_BASE_LOW,
-                reg::SHM_BASE_HIGH,
-            ] {
+            for register in [reg::SHM_LEN_LOW, reg::SHM_LEN_HIGH, reg::SHM_BASE_LOW, reg::SHM_BASE_HIGH] {
                 assert_eq!(driver.read(register), u32::MAX);
             }
         }
@@ -652,9 +592,8 @@ mod tests {
             driver.notify(0);
             assert_eq!(driver.read(reg::INTERRUPT_STATUS), reg::INTERRUPT_CONFIG, "case {i}");
             let state = driver.mmio.save().unwrap();
-            let other = driver.clone_with(Box::new(
-                Worker::new(Blk::new(TestDisk::new(64, false), "").unwrap()).unwrap(),
-            ));
+            let other =
+                driver.clone_with(Box::new(Worker::new(Blk::new(TestDisk::new(64, false), "").unwrap()).unwrap()));
             other.mmio.restore(&state).unwrap();
             other.wait_needs_reset();
             driver.initialise(ALL, 16);
@@ -697,12 +636,7 @@ mod tests {
         let mut driver = blk();
         driver.initialise(ALL, 16);
         driver.write(reg::QUEUE_SEL, 0);
-        for register in [
-            reg::QUEUE_SIZE,
-            reg::QUEUE_DESC_LOW,
-            reg::QUEUE_DRIVER_HIGH,
-            reg::QUEUE_DEVICE_LOW,
-        ] {
+        for register in [reg::QUEUE_SIZE, reg::QUEUE_DESC_LOW, reg::QUEUE_DRIVER_HIGH, reg::QUEUE_DEVICE_LOW] {
             driver.write(register, 0x123);
         }
         assert_serves(&mut driver);
@@ -736,11 +670,7 @@ mod tests {
         let (first, second) = (driver.bytes(DATA, 33), driver.bytes(DATA + 64, 31));
         assert_ne!(first[..31], second);
         assert_eq!(driver.bytes(DATA + 33, 31), [0; 31]);
-        assert_eq!(
-            driver.run(0, &[writable(DATA, 0x8000)]),
-            4096,
-            "as much as one request gets"
-        );
+        assert_eq!(driver.run(0, &[writable(DATA, 0x8000)]), 4096, "as much as one request gets");
         assert_ne!(driver.bytes(DATA, 33), first);
         for _ in 0..100 {
             driver.add(0, &[writable(DATA, 8)]);
@@ -769,11 +699,7 @@ mod tests {
         let mut tree = bus::device_tree::DeviceTree::new();
         tree.root.add_child(node);
         let text = tree.to_string();
-        for expected in [
-            "virtio_mmio@10001000 {",
-            "compatible = \"virtio,mmio\";",
-            "interrupts = <0x01>;",
-        ] {
+        for expected in ["virtio_mmio@10001000 {", "compatible = \"virtio,mmio\";", "interrupts = <0x01>;"] {
             assert!(text.contains(expected), "{expected} in {text}");
         }
     }

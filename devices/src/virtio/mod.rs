@@ -50,12 +50,7 @@ pub struct Session {
 impl Session {
     /// A session of negotiated `features`, with the queues that the driver has enabled.
     pub fn new(features: u64, queues: Vec<Option<Queue>>, transport: Arc<dyn Transport>) -> Self {
-        Self {
-            features,
-            queues,
-            transport,
-            broken: false,
-        }
+        Self { features, queues, transport, broken: false }
     }
 
     /// Whether all bits of `mask` were negotiated.
@@ -65,11 +60,7 @@ impl Session {
 
     /// The queue `index`, if it is enabled and the session is sound.
     fn queue(&mut self, index: u16) -> Option<&mut Queue> {
-        if self.broken {
-            None
-        } else {
-            self.queues.get_mut(usize::from(index))?.as_mut()
-        }
+        if self.broken { None } else { self.queues.get_mut(usize::from(index))?.as_mut() }
     }
 
     /// Guest RAM for the buffers of chains from queue `index`.
@@ -161,10 +152,7 @@ impl Session {
     }
 
     fn positions(&self) -> Vec<Option<QueuePosition>> {
-        self.queues
-            .iter()
-            .map(|queue| queue.as_ref().map(|queue| queue.position()))
-            .collect()
+        self.queues.iter().map(|queue| queue.as_ref().map(|queue| queue.position())).collect()
     }
 }
 
@@ -222,10 +210,7 @@ pub trait VirtioDevice: Send + Sync {
 
 /// Reads `bytes` at `offset` of a configuration space that begins with `config`; the rest is zero.
 fn read_config_bytes(config: &[u8], offset: u64, bytes: &mut [u8]) {
-    let from = usize::try_from(offset)
-        .ok()
-        .and_then(|offset| config.get(offset..))
-        .unwrap_or(&[]);
+    let from = usize::try_from(offset).ok().and_then(|offset| config.get(offset..)).unwrap_or(&[]);
     let length = from.len().min(bytes.len());
     bytes[..length].copy_from_slice(&from[..length]);
     bytes[length..].fill(0);

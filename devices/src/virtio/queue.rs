@@ -217,12 +217,7 @@ const ENTRIES: u64 = 4;
 impl Queue {
     /// The queue at `layout` for a device that offers `max_size`, with the negotiated `features`.
     pub fn new(ram: &Ram, layout: &QueueLayout, max_size: u16, features: u64) -> Result<Self, QueueError> {
-        let &QueueLayout {
-            size,
-            descriptors,
-            available,
-            used,
-        } = layout;
+        let &QueueLayout { size, descriptors, available, used } = layout;
         if !size.is_power_of_two() || size > u32::from(max_size.min(ring::MAX_SIZE)) {
             return Err(QueueError::Size { size, max: max_size });
         }
@@ -265,9 +260,7 @@ impl Queue {
     // would read as idle.
 
     fn load(&self, offset: u64, order: Ordering) -> u16 {
-        self.ram
-            .atomic_u16(offset)
-            .map_or(0, |cell| u16::from_le(cell.load(order)))
+        self.ram.atomic_u16(offset).map_or(0, |cell| u16::from_le(cell.load(order)))
     }
 
     fn store(&self, offset: u64, value: u16, order: Ordering) {
@@ -288,11 +281,7 @@ impl Queue {
         let index = self.load(self.available + IDX, Ordering::Acquire);
         let next = self.position.next_available;
         let pending = index.wrapping_sub(next);
-        if pending > self.size {
-            Err(QueueError::AvailableIndex { index, next })
-        } else {
-            Ok(pending)
-        }
+        if pending > self.size { Err(QueueError::AvailableIndex { index, next }) } else { Ok(pending) }
     }
 
     /// Takes the next available chain, if there is one.
@@ -317,9 +306,7 @@ impl Queue {
             return Err(outside);
         }
         let mut bytes = [0; ring::DESCRIPTOR_SIZE as usize];
-        self.ram
-            .read(table + ring::DESCRIPTOR_SIZE * u64::from(index), &mut bytes)
-            .ok_or(outside)?;
+        self.ram.read(table + ring::DESCRIPTOR_SIZE * u64::from(index), &mut bytes).ok_or(outside)?;
         let raw = u128::from_le_bytes(bytes);
         Ok(Descriptor {
             address: raw as u64,
@@ -330,28 +317,17 @@ impl Queue {
     }
 
     fn walk(&self, head: u16) -> Result<Chain, QueueError> {
-        let mut chain = Chain {
-            head,
-            readable: Buffers::default(),
-            writable: Buffers::default(),
-        };
+        let mut chain = Chain { head, readable: Buffers::default(), writable: Buffers::default() };
         // The table in use: the queue's own, or after an indirect descriptor that descriptor's.
         let (mut table, mut size, mut nested) = (self.descriptors, u32::from(self.size), false);
         let mut index = head;
-        let too_long = QueueError::ChainLength {
-            max: u32::from(self.longest_chain),
-        };
+        let too_long = QueueError::ChainLength { max: u32::from(self.longest_chain) };
         // Bounds the walk of a loop as well: a table has no more distinct descriptors than a chain may have, or the
         // chain is refused.
         let mut left = self.longest_chain;
         loop {
             left = left.checked_sub(1).ok_or(too_long)?;
-            let Descriptor {
-                address,
-                length,
-                flags,
-                next,
-            } = self.descriptor(table, index, size)?;
+            let Descriptor { address, length, flags, next } = self.descriptor(table, index, size)?;
             if flags & ring::DESC_F_INDIRECT != 0 {
                 // A table ends the chain of the queue's own descriptors (§2.7.5.3.1); WRITE means nothing here.
                 let malformed = !self.indirect
@@ -467,12 +443,8 @@ mod tests {
 
     const BASE: u64 = 0x8000_0000;
     const SIZE: u64 = 0x1_0000;
-    const LAYOUT: QueueLayout = QueueLayout {
-        size: 8,
-        descriptors: BASE,
-        available: BASE + 0x1000,
-        used: BASE + 0x2000,
-    };
+    const LAYOUT: QueueLayout =
+        QueueLayout { size: 8, descriptors: BASE, available: BASE + 0x1000, used: BASE + 0x2000 };
     const DATA: u64 = BASE + 0x4000;
     const MAX: u16 = 16;
 
@@ -505,66 +477,22 @@ mod tests {
         let try_layout = |layout| Queue::new(&ram, &layout, MAX, 0).map(|_| ());
         assert_eq!(try_layout(LAYOUT), Ok(()));
         for size in [0, 3, 32, 1 << 16, u32::MAX] {
-            assert_eq!(
-                try_layout(QueueLayout { size, ..LAYOUT }),
-                Err(QueueError::Size { size, max: MAX })
-            );
+            assert_eq!(try_layout(QueueLayout { size, ..LAYOUT }), Err(QueueError::Size { size, max: MAX }));
         }
         let end = BASE + SIZE;
-        for address in [
-            0,
-            BASE - 16,
-            BASE + 8,
-            end - 127,
-            end - 112,
-            end,
-            u64::MAX - 15,
-            u64::MAX,
-        ] {
-            let part = QueueError::Ring {
-                part: "descriptor table",
-                address,
-            };
-            assert_eq!(
-                try_layout(QueueLayout {
-                    descriptors: address,
-                    ..LAYOUT
-                }),
-                Err(part)
-            );
+        for address in [0, BASE - 16, BASE + 8, end - 127, end - 112, end, u64::MAX - 15, u64::MAX] {
+            let part = QueueError::Ring { part: "descriptor table", address };
+            assert_eq!(try_layout(QueueLayout { descriptors: address, ..LAYOUT }), Err(part));
         }
         for address in [0, BASE + 1, end - 20, u64::MAX - 1] {
-            let part = QueueError::Ring {
-                part: "available ring",
-                address,
-            };
-            assert_eq!(
-                try_layout(QueueLayout {
-                    available: address,
-                    ..LAYOUT
-                }),
-                Err(part)
-            );
+            let part = QueueError::Ring { part: "available ring", address };
+            assert_eq!(try_layout(QueueLayout { available: address, ..LAYOUT }), Err(part));
         }
         for address in [0, BASE + 2, end - 68, u64::MAX - 3] {
-            let part = QueueError::Ring {
-                part: "used ring",
-                address,
-            };
-            assert_eq!(
-                try_layout(QueueLayout {
-                    used: address,
-                    ..LAYOUT
-                }),
-                Err(part)
-            );
+            let part = QueueError::Ring { part: "used ring", address };
+            assert_eq!(try_layout(QueueLayout { used: address, ..LAYOUT }), Err(part));
         }
-        let last = QueueLayout {
-            size: 8,
-            descriptors: end - 128,
-            available: end - 22,
-            used: BASE + SIZE - 72,
-        };
+        let last = QueueLayout { size: 8, descriptors: end - 128, available: end - 22, used: BASE + SIZE - 72 };
         assert_eq!(try_layout(last), Ok(()), "a ring may end where RAM ends");
     }
 
@@ -581,10 +509,7 @@ mod tests {
         assert_eq!(error(0, &circle), QueueError::ChainLength { max: MAX.into() });
         let empty_circle = [descriptor(DATA, 0, NEXT, 0)];
         assert_eq!(error(0, &empty_circle), QueueError::ChainLength { max: MAX.into() });
-        assert_eq!(
-            error(0, &[descriptor(DATA, 4, NEXT, 8)]),
-            QueueError::DescriptorIndex { index: 8, size: 8 }
-        );
+        assert_eq!(error(0, &[descriptor(DATA, 4, NEXT, 8)]), QueueError::DescriptorIndex { index: 8, size: 8 });
         for (address, length) in [
             (0, 1),
             (BASE - 1, 2),
@@ -595,24 +520,15 @@ mod tests {
             (u64::MAX - 3, 8),
         ] {
             for flags in [0, WRITE] {
-                assert_eq!(
-                    error(0, &[descriptor(address, length, flags, 0)]),
-                    QueueError::Buffer { address, length }
-                );
+                assert_eq!(error(0, &[descriptor(address, length, flags, 0)]), QueueError::Buffer { address, length });
             }
         }
         let order = [descriptor(DATA, 4, WRITE | NEXT, 1), descriptor(DATA, 4, 0, 0)];
         assert_eq!(error(0, &order), QueueError::Order);
 
         let indirect = |flags, address, length| {
-            let table = [
-                descriptor(address, length, INDIRECT | flags, 1),
-                descriptor(DATA, 4, 0, 0),
-            ];
-            assert_eq!(
-                error(feature::INDIRECT_DESC, &table),
-                QueueError::Indirect { address, length }
-            );
+            let table = [descriptor(address, length, INDIRECT | flags, 1), descriptor(DATA, 4, 0, 0)];
+            assert_eq!(error(feature::INDIRECT_DESC, &table), QueueError::Indirect { address, length });
         };
         indirect(NEXT, DATA, 16);
         indirect(0, DATA, 0);
@@ -629,39 +545,22 @@ mod tests {
         let try_table = |table: &[[u8; 16]]| {
             let ram = ram();
             ram.write(DATA, &table.concat()).unwrap();
-            fill(
-                &ram,
-                &[descriptor(DATA, 16 * table.len() as u32, ring::DESC_F_INDIRECT, 0)],
-                &[0],
-            );
+            fill(&ram, &[descriptor(DATA, 16 * table.len() as u32, ring::DESC_F_INDIRECT, 0)], &[0]);
             queue(&ram, feature::INDIRECT_DESC).pop()
         };
         let nested = [descriptor(DATA, 16, ring::DESC_F_INDIRECT, 0)];
         assert!(matches!(try_table(&nested), Err(QueueError::Indirect { .. })));
         let outside = [descriptor(DATA, 1, ring::DESC_F_NEXT, 1)];
-        assert!(matches!(
-            try_table(&outside),
-            Err(QueueError::DescriptorIndex { index: 1, size: 1 })
-        ));
-        let circle = [
-            descriptor(DATA, 1, ring::DESC_F_NEXT, 1),
-            descriptor(DATA, 1, ring::DESC_F_NEXT, 0),
-        ];
+        assert!(matches!(try_table(&outside), Err(QueueError::DescriptorIndex { index: 1, size: 1 })));
+        let circle = [descriptor(DATA, 1, ring::DESC_F_NEXT, 1), descriptor(DATA, 1, ring::DESC_F_NEXT, 0)];
         assert!(matches!(try_table(&circle), Err(QueueError::ChainLength { .. })));
-        let table = |count: u16| {
-            (1..=count)
-                .map(|i| descriptor(DATA, 1, u16::from(i < count), i))
-                .collect::<Vec<_>>()
-        };
+        let table = |count: u16| (1..=count).map(|i| descriptor(DATA, 1, u16::from(i < count), i)).collect::<Vec<_>>();
         assert_eq!(
             try_table(&table(MAX)).unwrap().unwrap().readable.len(),
             u64::from(MAX),
             "more than the queue's size"
         );
-        assert!(matches!(
-            try_table(&table(MAX + 1)),
-            Err(QueueError::ChainLength { .. })
-        ));
+        assert!(matches!(try_table(&table(MAX + 1)), Err(QueueError::ChainLength { .. })));
     }
 
     #[test]
@@ -669,10 +568,7 @@ mod tests {
         let ram = ram();
         let mut queue = queue(&ram, 0);
         ram.store_u16(0x1002, 9).unwrap();
-        assert_eq!(
-            queue.pop().unwrap_err(),
-            QueueError::AvailableIndex { index: 9, next: 0 }
-        );
+        assert_eq!(queue.pop().unwrap_err(), QueueError::AvailableIndex { index: 9, next: 0 });
         assert!(queue.enable_notifications().is_err());
         ram.store_u16(0x1002, u16::MAX).unwrap();
         assert!(matches!(queue.pop(), Err(QueueError::AvailableIndex { .. })));
@@ -684,9 +580,7 @@ mod tests {
     fn chains_of_4_gib_are_refused() {
         // As much RAM as is cheap: the host provides pages as they are touched, and none is.
         let ram = Ram::new(BASE, 1 << 30).unwrap();
-        let table: Vec<_> = (1..=4)
-            .map(|i| descriptor(BASE, 1 << 30, u16::from(i < 4), i))
-            .collect();
+        let table: Vec<_> = (1..=4).map(|i| descriptor(BASE, 1 << 30, u16::from(i < 4), i)).collect();
         fill(&ram, &table, &[0, 1]);
         let mut queue = queue(&ram, 0);
         assert_eq!(queue.pop().unwrap_err(), QueueError::ChainBytes);
@@ -712,11 +606,7 @@ mod tests {
                 ram.write(DATA, &[0; 0x300]).unwrap();
                 let bytes: Vec<u8> = (1..=length as u8).collect();
                 let fits = at + length as u64 <= 9;
-                assert_eq!(
-                    chain.writable.write(&ram, at, &bytes).is_some(),
-                    fits,
-                    "{length} at {at}"
-                );
+                assert_eq!(chain.writable.write(&ram, at, &bytes).is_some(), fits, "{length} at {at}");
                 let mut run = [0; 9];
                 for (range, address) in [(0..3, DATA), (3..8, DATA + 0x100), (8..9, DATA + 0x200)] {
                     ram.read(address, &mut run[range]).unwrap();
@@ -727,10 +617,7 @@ mod tests {
                     chain.writable.read(&ram, at, &mut back).unwrap();
                     assert_eq!(back, bytes);
                 }
-                assert_eq!(
-                    run.iter().filter(|byte| **byte != 0).count(),
-                    if fits { length } else { 0 }
-                );
+                assert_eq!(run.iter().filter(|byte| **byte != 0).count(), if fits { length } else { 0 });
             }
         }
         assert!(chain.writable.write(&ram, u64::MAX, &[1]).is_none());
@@ -740,11 +627,7 @@ mod tests {
     fn indices_wrap() {
         let ram = ram();
         let mut queue = queue(&ram, feature::EVENT_IDX);
-        let start = QueuePosition {
-            next_available: 0xfffe,
-            next_used: 0xfffe,
-            signalled: 0xfffe,
-        };
+        let start = QueuePosition { next_available: 0xfffe, next_used: 0xfffe, signalled: 0xfffe };
         queue.set_position(start);
         ram.write(BASE, &descriptor(DATA, 4, 0, 0)).unwrap();
         ram.store_u16(0x1002, 2).unwrap();
@@ -755,15 +638,10 @@ mod tests {
         }
         assert_eq!((taken, ram.load_u16(0x2002)), (4, Some(2)));
         // Entries 6, 7, 0 and 1.
-        let lengths: Vec<_> = [6, 7, 0, 1]
-            .map(|slot| ram.load_u32(0x2004 + 8 * slot + 4).unwrap())
-            .into();
+        let lengths: Vec<_> = [6, 7, 0, 1].map(|slot| ram.load_u32(0x2004 + 8 * slot + 4).unwrap()).into();
         assert_eq!(lengths, [0, 1, 2, 3]);
         ram.store_u16(0x1004 + 16, 0xffff).unwrap();
-        assert!(
-            queue.take_interrupt(),
-            "used_event 0xffff was passed on the way from 0xfffe to 2"
-        );
+        assert!(queue.take_interrupt(), "used_event 0xffff was passed on the way from 0xfffe to 2");
         assert!(!queue.take_interrupt());
         assert!(!queue.enable_notifications().unwrap());
         assert_eq!(ram.load_u16(0x2004 + 64), Some(2), "avail_event");
@@ -775,11 +653,7 @@ mod tests {
             for event in 0..6u16 {
                 let ram = ram();
                 let mut queue = queue(&ram, feature::EVENT_IDX);
-                queue.set_position(QueuePosition {
-                    next_available: start,
-                    next_used: start,
-                    signalled: start,
-                });
+                queue.set_position(QueuePosition { next_available: start, next_used: start, signalled: start });
                 ram.store_u16(0x1004 + 16, start.wrapping_add(event)).unwrap();
                 for completed in 0..6u16 {
                     queue.complete(0, 0);
@@ -808,16 +682,7 @@ mod tests {
     fn writes_to_the_used_ring_are_heard() {
         let ram = ram();
         // The entries begin on another page than idx.
-        let mut queue = Queue::new(
-            &ram,
-            &QueueLayout {
-                used: BASE + 0x2ffc,
-                ..LAYOUT
-            },
-            MAX,
-            0,
-        )
-        .unwrap();
+        let mut queue = Queue::new(&ram, &QueueLayout { used: BASE + 0x2ffc, ..LAYOUT }, MAX, 0).unwrap();
         for page in [0x2000, 0x3000] {
             ram.set_flag(page, bus::PageFlags::CODE);
         }
@@ -837,11 +702,7 @@ mod tests {
                 if arrived.load(Ordering::SeqCst) >= count {
                     break;
                 }
-                if spins > 2000 {
-                    std::thread::yield_now()
-                } else {
-                    std::hint::spin_loop()
-                }
+                if spins > 2000 { std::thread::yield_now() } else { std::hint::spin_loop() }
             }
         };
         // One leaves the barrier a little earlier: all small distances are tried.

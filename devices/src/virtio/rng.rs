@@ -71,11 +71,7 @@ impl Service for Rng {
         session.disable_notifications(QUEUE);
         let drained = (0..BATCH).any(|_| Self::fill(&mut session).is_none());
         session.interrupt(QUEUE);
-        if !drained || session.enable_notifications(QUEUE) {
-            Events::queue(QUEUE)
-        } else {
-            Events::NONE
-        }
+        if !drained || session.enable_notifications(QUEUE) { Events::queue(QUEUE) } else { Events::NONE }
     }
 
     fn reset(&self) {}

@@ -120,19 +120,13 @@ impl Deref for SessionGuard<'_> {
     type Target = Session;
 
     fn deref(&self) -> &Session {
-        self.0
-            .session
-            .as_ref()
-            .expect("a guard is made only where there is a session")
+        self.0.session.as_ref().expect("a guard is made only where there is a session")
     }
 }
 
 impl DerefMut for SessionGuard<'_> {
     fn deref_mut(&mut self) -> &mut Session {
-        self.0
-            .session
-            .as_mut()
-            .expect("a guard is made only where there is a session")
+        self.0.session.as_mut().expect("a guard is made only where there is a session")
     }
 }
 
@@ -160,9 +154,7 @@ impl Shared {
     }
 
     fn wait<'a>(&self, control: MutexGuard<'a, Control>) -> MutexGuard<'a, Control> {
-        self.changed
-            .wait(control)
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.changed.wait(control).unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn run(&self, service: &impl Service) {
@@ -224,11 +216,7 @@ impl<S: Service> Worker<S> {
             let (service, shared) = (service.clone(), shared.clone());
             move || shared.run(&*service)
         })?;
-        Ok(Self {
-            service,
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { service, shared, thread: Some(thread) })
     }
 
     /// Puts a session in the place of the present one, whose chains in flight are dropped.
@@ -274,10 +262,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn write_config(&self, offset: u64, bytes: &[u8]) {
-        tracing::debug!(
-            "{}: write of {bytes:x?} to read-only configuration at {offset:#x}",
-            self.name()
-        );
+        tracing::debug!("{}: write of {bytes:x?} to read-only configuration at {offset:#x}", self.name());
     }
 
     fn start(&self, session: Session) {
@@ -317,10 +302,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn positions(&self) -> Vec<Option<QueuePosition>> {
-        lock(&self.shared.port.0)
-            .session
-            .as_ref()
-            .map_or_else(Vec::new, Session::positions)
+        lock(&self.shared.port.0).session.as_ref().map_or_else(Vec::new, Session::positions)
     }
 
     fn save(&self) -> Result<Vec<u8>, StateError> {

@@ -51,10 +51,7 @@ fn the_tree_reads_back() {
     let fdt = Fdt::new(&dtb).unwrap();
     assert_eq!(value(&fdt, "/", "model"), b"vervet,virt\0");
     assert_eq!(value(&fdt, "/chosen", "bootargs"), b"console=ttyS0 root=/dev/vda\0");
-    assert_eq!(
-        value(&fdt, "/chosen", "linux,initrd-end"),
-        0xa012_3456_u64.to_be_bytes()
-    );
+    assert_eq!(value(&fdt, "/chosen", "linux,initrd-end"), 0xa012_3456_u64.to_be_bytes());
     assert_eq!(value(&fdt, "/chosen", "rng-seed"), [7; 64]);
     assert_eq!(
         value(&fdt, "/memory@80000000", "reg"),
@@ -65,11 +62,7 @@ fn the_tree_reads_back() {
     assert_eq!(value(&fdt, "/cpus/cpu@1", "riscv,isa-extensions"), b"i\0m\0zicbom\0");
     assert_eq!(value(&fdt, "/cpus/cpu@0", "mmu-type"), b"riscv,sv57\0");
     assert_eq!(value(&fdt, "/cpus/cpu@0", "riscv,cbom-block-size"), [0, 0, 0, 64]);
-    assert!(
-        !node(&fdt, "/cpus/cpu@0")
-            .properties()
-            .any(|property| property.name() == "riscv,cboz-block-size")
-    );
+    assert!(!node(&fdt, "/cpus/cpu@0").properties().any(|property| property.name() == "riscv,cboz-block-size"));
     assert_eq!(value(&fdt, "/poweroff", "value"), 0x5555_u32.to_be_bytes());
     assert_eq!(value(&fdt, "/aliases", "serial0"), b"/soc/serial@10000000\0");
     assert_eq!(value(&fdt, "/soc/serial@10000000", "interrupt-parent"), [0, 0, 0, 5]);
@@ -81,14 +74,8 @@ fn phandles_are_unique_and_lead_to_their_nodes() {
     let dtb = board().to_dtb();
     let fdt = Fdt::new(&dtb).unwrap();
     let handle = |path: &str| value(&fdt, path, "phandle");
-    assert_eq!(
-        value(&fdt, "/cpus/cpu-map/cluster0/core1", "cpu"),
-        handle("/cpus/cpu@1")
-    );
-    assert_eq!(
-        handle("/cpus/cpu@1/interrupt-controller"),
-        hart_interrupt_controller(1).to_be_bytes()
-    );
+    assert_eq!(value(&fdt, "/cpus/cpu-map/cluster0/core1", "cpu"), handle("/cpus/cpu@1"));
+    assert_eq!(handle("/cpus/cpu@1/interrupt-controller"), hart_interrupt_controller(1).to_be_bytes());
     let mut all: Vec<Vec<u8>> = ["/cpus/cpu@0", "/cpus/cpu@1"]
         .iter()
         .flat_map(|cpu| [handle(cpu), handle(&format!("{cpu}/interrupt-controller"))])
@@ -104,17 +91,11 @@ fn a_users_tree_changes_only_where_asked() {
     let dtb = board().to_dtb();
     let same = amend("board.dtb", &dtb, &Chosen::default()).unwrap();
     assert_eq!(same, dtb);
-    let chosen = Chosen {
-        bootargs: "quiet".into(),
-        ..Chosen::default()
-    };
+    let chosen = Chosen { bootargs: "quiet".into(), ..Chosen::default() };
     let quiet = amend("board.dtb", &dtb, &chosen).unwrap();
     let fdt = Fdt::new(&quiet).unwrap();
     assert_eq!(value(&fdt, "/chosen", "bootargs"), b"quiet\0");
-    assert_eq!(
-        value(&fdt, "/chosen", "linux,initrd-end"),
-        0xa012_3456_u64.to_be_bytes()
-    );
+    assert_eq!(value(&fdt, "/chosen", "linux,initrd-end"), 0xa012_3456_u64.to_be_bytes());
 
     let mut bare = DeviceTree::new();
     bare.root.add_child(DeviceTreeNode::new_unchecked("soc"));
@@ -127,8 +108,7 @@ fn a_users_tree_changes_only_where_asked() {
 #[test]
 fn memory_reservations_survive() {
     let mut tree = DeviceTree::new();
-    tree.memory_reservations
-        .push(dtoolkit::memreserve::MemoryReservation::new(0x8000_0000, 0x1000));
+    tree.memory_reservations.push(dtoolkit::memreserve::MemoryReservation::new(0x8000_0000, 0x1000));
     let dtb = tree.to_dtb();
     let amended = amend("board.dtb", &dtb, &Chosen::default()).unwrap();
     let fdt = Fdt::new(&amended).unwrap();
@@ -138,18 +118,11 @@ fn memory_reservations_survive() {
 #[test]
 fn damaged_trees_are_refused() {
     let dtb = board().to_dtb();
-    let refusal = |bytes: &[u8]| {
-        amend("board.dtb", bytes, &Chosen::default())
-            .expect_err("a refusal")
-            .to_string()
-    };
+    let refusal = |bytes: &[u8]| amend("board.dtb", bytes, &Chosen::default()).expect_err("a refusal").to_string();
     assert!(refusal(b"").contains("the file is empty"));
     assert!(refusal(b"\x7fELF and so on, long enough for a header............").contains("magic"));
     for length in 1..dtb.len() {
-        assert!(
-            refusal(&dtb[..length]).starts_with("board.dtb: is no flattened device tree (.dtb): "),
-            "{length}"
-        );
+        assert!(refusal(&dtb[..length]).starts_with("board.dtb: is no flattened device tree (.dtb): "), "{length}");
     }
     let nested = (0..1000).fold(DeviceTreeNode::new_unchecked("n"), |child, _| {
         let mut node = DeviceTreeNode::new_unchecked("n");
@@ -160,9 +133,7 @@ fn damaged_trees_are_refused() {
     deep.root.add_child(nested);
     assert!(refusal(&deep.to_dtb()).contains("nested more than 64 deep"));
     let mut large = DeviceTree::new();
-    large
-        .root
-        .add_property(DeviceTreeProperty::new_unchecked("large", vec![0_u8; MAX_SIZE]));
+    large.root.add_property(DeviceTreeProperty::new_unchecked("large", vec![0_u8; MAX_SIZE]));
     assert!(refusal(&large.to_dtb()).contains("a kernel takes"));
 }
 

@@ -44,11 +44,7 @@ impl Compression {
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         let supported = [(GZIP, Self::Gzip), (XZ, Self::Xz), (ZSTD, Self::Zstd)];
         let refused = REFUSED.map(|(magic, name)| (magic, Self::Refused(name)));
-        supported
-            .into_iter()
-            .chain(refused)
-            .find(|(magic, _)| bytes.starts_with(magic))
-            .map(|(_, method)| method)
+        supported.into_iter().chain(refused).find(|(magic, _)| bytes.starts_with(magic)).map(|(_, method)| method)
     }
 
     fn name(self) -> &'static str {
@@ -68,22 +64,12 @@ impl Compression {
             Self::Xz => xz(bytes, limit),
             Self::Zstd => zstd(bytes, limit),
             Self::Refused(name) => {
-                return Err(ImageError::Compression {
-                    file: file.into(),
-                    method: name.into(),
-                });
+                return Err(ImageError::Compression { file: file.into(), method: name.into() });
             }
         };
         result.map_err(|failure| match failure {
-            Failure::Limit => ImageError::Expansion {
-                file: file.into(),
-                limit,
-            },
-            Failure::Data(reason) => ImageError::Damaged {
-                file: file.into(),
-                method: self.name(),
-                reason,
-            },
+            Failure::Limit => ImageError::Expansion { file: file.into(), limit },
+            Failure::Data(reason) => ImageError::Damaged { file: file.into(), method: self.name(), reason },
         })
     }
 }

@@ -19,10 +19,7 @@ use super::{Format, ImageError, Program, Room, Segment, identify};
 const FORMAT: &str = "a RISC-V ELF program";
 
 /// Numbers of the only class that is loaded.
-const CONTEXT: Ctx = Ctx {
-    container: Container::Big,
-    le: Endian::Little,
-};
+const CONTEXT: Ctx = Ctx { container: Container::Big, le: Endian::Little };
 
 /// Whether `bytes` claim to be ELF.
 pub(super) fn is_elf(bytes: &[u8]) -> bool {
@@ -31,35 +28,20 @@ pub(super) fn is_elf(bytes: &[u8]) -> bool {
 
 /// Places an ELF executable.
 pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, ImageError> {
-    let wrong = |reason: String| ImageError::Malformed {
-        file: file.into(),
-        format: FORMAT,
-        reason,
-    };
+    let wrong = |reason: String| ImageError::Malformed { file: file.into(), format: FORMAT, reason };
     let header = checked_header(file, &bytes)?;
     if usize::from(header.e_phentsize) != elf64::program_header::SIZEOF_PHDR {
-        return Err(wrong(format!(
-            "a program header has {} bytes, not 56",
-            header.e_phentsize
-        )));
+        return Err(wrong(format!("a program header has {} bytes, not 56", header.e_phentsize)));
     }
-    let table = usize::try_from(header.e_phoff)
-        .ok()
-        .filter(|offset| *offset <= bytes.len());
+    let table = usize::try_from(header.e_phoff).ok().filter(|offset| *offset <= bytes.len());
     let headers = table
         .and_then(|offset| ProgramHeader::parse(&bytes, offset, header.e_phnum.into(), CONTEXT).ok())
         .ok_or_else(|| wrong("truncated: the program headers are not in the file".into()))?;
     if headers.iter().any(|header| header.p_type == PT_INTERP) {
         let found = "a RISC-V ELF program that needs an operating system (it names a dynamic loader)".into();
-        return Err(ImageError::Unknown {
-            file: file.into(),
-            found,
-        });
+        return Err(ImageError::Unknown { file: file.into(), found });
     }
-    let loaded: Vec<&ProgramHeader> = headers
-        .iter()
-        .filter(|h| h.p_type == PT_LOAD && h.p_memsz != 0)
-        .collect();
+    let loaded: Vec<&ProgramHeader> = headers.iter().filter(|h| h.p_type == PT_LOAD && h.p_memsz != 0).collect();
     let lowest = loaded.iter().map(|header| header.p_paddr).min();
     let lowest = lowest.ok_or_else(|| wrong("nothing in it is to be loaded (no PT_LOAD segment)".into()))?;
     let relocatable = header.e_type == ET_DYN || loaded.iter().all(|header| header.p_vaddr >> 63 != 0);
@@ -74,19 +56,11 @@ pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, I
     for segment in &loaded {
         let at = segment.p_paddr;
         if segment.p_filesz > segment.p_memsz {
-            return Err(wrong(format!(
-                "the segment at {at:#x} has more bytes in the file than in memory"
-            )));
+            return Err(wrong(format!("the segment at {at:#x} has more bytes in the file than in memory")));
         }
-        let end = segment
-            .p_offset
-            .checked_add(segment.p_filesz)
-            .filter(|end| *end <= bytes.len() as u64);
+        let end = segment.p_offset.checked_add(segment.p_filesz).filter(|end| *end <= bytes.len() as u64);
         let end = end.ok_or_else(|| {
-            wrong(format!(
-                "truncated: the segment at {at:#x} is not in the file of {} bytes",
-                bytes.len()
-            ))
+            wrong(format!("truncated: the segment at {at:#x} is not in the file of {} bytes", bytes.len()))
         })?;
         let address = at.wrapping_add(displacement);
         if address.checked_add(segment.p_memsz).is_none() {
@@ -130,18 +104,13 @@ fn checked_header(file: &str, bytes: &[u8]) -> Result<Header, ImageError> {
             other => format!("a RISC-V ELF file of type {other}"),
         }
     };
-    Err(ImageError::Unknown {
-        file: file.into(),
-        found,
-    })
+    Err(ImageError::Unknown { file: file.into(), found })
 }
 
 /// The value of the symbol `name` in a file that [`load`] accepted. Damaged symbol tables have no symbols.
 pub(super) fn symbol(bytes: &[u8], name: &str) -> Option<u64> {
     let header = Elf::parse_header(bytes).ok()?;
-    let table = usize::try_from(header.e_shoff)
-        .ok()
-        .filter(|offset| *offset <= bytes.len())?;
+    let table = usize::try_from(header.e_shoff).ok().filter(|offset| *offset <= bytes.len())?;
     if usize::from(header.e_shentsize) != elf64::section_header::SIZEOF_SHDR {
         return None;
     }
@@ -150,21 +119,16 @@ pub(super) fn symbol(bytes: &[u8], name: &str) -> Option<u64> {
         let start = usize::try_from(section.sh_offset).ok()?;
         bytes.get(start..start.checked_add(usize::try_from(section.sh_size).ok()?)?)
     };
-    sections
-        .iter()
-        .filter(|section| section.sh_type == SHT_SYMTAB)
-        .find_map(|section| {
-            let names = content(sections.get(section.sh_link as usize)?)?;
-            let symbols = content(section)?;
-            let count = symbols.len() / elf64::sym::SIZEOF_SYM;
-            let symbols = Symtab::parse(symbols, 0, count, CONTEXT).ok()?;
-            let is_named = |at: usize| {
-                let rest = names.get(at..).unwrap_or_default();
-                rest.starts_with(name.as_bytes()) && rest.get(name.len()) == Some(&0)
-            };
-            let found = symbols
-                .iter()
-                .find(|symbol| symbol.st_shndx != 0 && is_named(symbol.st_name))?;
-            Some(found.st_value)
-        })
+    sections.iter().filter(|section| section.sh_type == SHT_SYMTAB).find_map(|section| {
+        let names = content(sections.get(section.sh_link as usize)?)?;
+        let symbols = content(section)?;
+        let count = symbols.len() / elf64::sym::SIZEOF_SYM;
+        let symbols = Symtab::parse(symbols, 0, count, CONTEXT).ok()?;
+        let is_named = |at: usize| {
+            let rest = names.get(at..).unwrap_or_default();
+            rest.starts_with(name.as_bytes()) && rest.get(name.len()) == Some(&0)
+        };
+        let found = symbols.iter().find(|symbol| symbol.st_shndx != 0 && is_named(symbol.st_name))?;
+        Some(found.st_value)
+    })
 }

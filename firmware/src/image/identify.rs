@@ -76,11 +76,7 @@ const KNOWN: [(usize, &[u8], &str); 17] = [
     (56, b"ARM\x64", "an AArch64 Linux Image"),
     (0x202, b"HdrS", "an x86 Linux bzImage"),
     (0, b"\x27\x05\x19\x56", "a U-Boot uImage"),
-    (
-        0,
-        b"\xd0\x0d\xfe\xed",
-        "a device tree (use --dtb) or a U-Boot FIT image",
-    ),
+    (0, b"\xd0\x0d\xfe\xed", "a device tree (use --dtb) or a U-Boot FIT image"),
     (0, b"070701", "a cpio archive (use --initrd)"),
     (0, b"070702", "a cpio archive (use --initrd)"),
     (0, b"\xc7\x71", "a cpio archive (use --initrd)"),
@@ -101,18 +97,14 @@ pub(super) fn describe(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "an empty file".into();
     }
-    if let Some((_, _, name)) = KNOWN
-        .iter()
-        .find(|(at, magic, _)| bytes.get(*at..).is_some_and(|b| b.starts_with(magic)))
+    if let Some((_, _, name)) =
+        KNOWN.iter().find(|(at, magic, _)| bytes.get(*at..).is_some_and(|b| b.starts_with(magic)))
     {
         return (*name).into();
     }
     if let Some(header) = portable_executable(bytes) {
         let machine = read_u16(bytes, header + 4).unwrap_or_default();
-        return format!(
-            "a PE program (EFI or Windows) for {}",
-            portable_executable_machine(machine)
-        );
+        return format!("a PE program (EFI or Windows) for {}", portable_executable_machine(machine));
     }
     if bytes.starts_with(b"MZ") {
         return "a DOS program".into();
@@ -122,21 +114,13 @@ pub(super) fn describe(bytes: &[u8]) -> String {
         && text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace())
         && !text.is_empty()
     {
-        return if text.starts_with("#!") {
-            "a script".into()
-        } else {
-            "text".into()
-        };
+        return if text.starts_with("#!") { "a script".into() } else { "text".into() };
     }
     if start.iter().all(|byte| *byte == 0) {
         return "nothing but zeros at the start".into();
     }
     let first: Vec<String> = bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!(
-        "unknown data ({} bytes that start with {})",
-        bytes.len(),
-        first.join(" ")
-    )
+    format!("unknown data ({} bytes that start with {})", bytes.len(), first.join(" "))
 }
 
 /// The length of `bytes` without a character that the end cuts in two.

@@ -23,21 +23,14 @@ pub(super) fn is_image(bytes: &[u8]) -> bool {
 
 /// Places an `Image`: `text_offset` bytes into RAM, but not below the room's lowest address.
 pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, ImageError> {
-    let wrong = |reason: String| ImageError::Malformed {
-        file: file.into(),
-        format: FORMAT,
-        reason,
-    };
+    let wrong = |reason: String| ImageError::Malformed { file: file.into(), format: FORMAT, reason };
     let field = |at| read_u64(&bytes, at).ok_or_else(|| wrong("the header is truncated".into()));
     let (text_offset, image_size, flags) = (field(8)?, field(16)?, field(24)?);
     if flags & 1 != 0 {
         return Err(wrong("the kernel is big-endian; build it for little-endian".into()));
     }
     if let Some(end) = identify::portable_executable_end(&bytes).filter(|end| *end > bytes.len() as u64) {
-        return Err(wrong(format!(
-            "truncated: {} bytes, but its sections reach to {end}",
-            bytes.len()
-        )));
+        return Err(wrong(format!("truncated: {} bytes, but its sections reach to {end}", bytes.len())));
     }
     // Headers older than the field's definition leave image_size zero.
     let size = image_size.max(bytes.len() as u64);
@@ -47,24 +40,13 @@ pub(super) fn load(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Program, I
         end: start.saturating_add(size),
         ram: room.ram.clone(),
     };
-    let wanted = room
-        .ram
-        .start
-        .checked_add(text_offset)
-        .ok_or_else(|| outside(u64::MAX))?;
+    let wanted = room.ram.start.checked_add(text_offset).ok_or_else(|| outside(u64::MAX))?;
     let address = if wanted >= room.lowest {
         wanted
     } else {
-        room.lowest
-            .checked_next_multiple_of(ALIGNMENT)
-            .ok_or_else(|| outside(u64::MAX))?
+        room.lowest.checked_next_multiple_of(ALIGNMENT).ok_or_else(|| outside(u64::MAX))?
     };
-    let segment = Segment {
-        address,
-        virtual_address: address,
-        file: 0..bytes.len(),
-        size,
-    };
+    let segment = Segment { address, virtual_address: address, file: 0..bytes.len(), size };
     Program::new(file, Format::LinuxImage, bytes, vec![segment], address, room)
 }
 
@@ -78,42 +60,24 @@ pub(super) fn zboot_payload(file: &str, bytes: &[u8]) -> Result<Option<Range<usi
     if !is_zboot(bytes) {
         return Ok(None);
     }
-    let wrong = |reason: String| ImageError::Malformed {
-        file: file.into(),
-        format: ZBOOT,
-        reason,
-    };
+    let wrong = |reason: String| ImageError::Malformed { file: file.into(), format: ZBOOT, reason };
     let field = |at| read_u32(bytes, at).ok_or_else(|| wrong("the header is truncated".into()));
     let (offset, size) = (field(8)?, field(12)?);
-    let method = bytes
-        .get(24..56)
-        .ok_or_else(|| wrong("the header is truncated".into()))?;
+    let method = bytes.get(24..56).ok_or_else(|| wrong("the header is truncated".into()))?;
     let method = method.split(|byte| *byte == 0).next().unwrap_or_default();
     let method = String::from_utf8_lossy(method).into_owned();
     // Kernels name the make rule: "gzip", "zstd" or "zstd22", "xz" or "xzkern".
     if !["gzip", "zstd", "xz"].iter().any(|known| method.starts_with(known)) {
-        let method = if method.is_empty() {
-            "an unnamed method".into()
-        } else {
-            method.escape_default().to_string()
-        };
-        return Err(ImageError::Compression {
-            file: file.into(),
-            method,
-        });
+        let method = if method.is_empty() { "an unnamed method".into() } else { method.escape_default().to_string() };
+        return Err(ImageError::Compression { file: file.into(), method });
     }
     let end = u64::from(offset) + u64::from(size);
     if end > bytes.len() as u64 {
-        return Err(wrong(format!(
-            "truncated: {} bytes, but its payload reaches to {end}",
-            bytes.len()
-        )));
+        return Err(wrong(format!("truncated: {} bytes, but its payload reaches to {end}", bytes.len())));
     }
     let payload = offset as usize..end as usize;
     if super::Compression::of(&bytes[payload.clone()]).is_none() {
-        return Err(wrong(format!(
-            "the payload is not compressed by {method}, as its header says"
-        )));
+        return Err(wrong(format!("the payload is not compressed by {method}, as its header says")));
     }
     Ok(Some(payload))
 }

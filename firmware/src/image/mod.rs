@@ -213,10 +213,7 @@ impl Program {
     /// All addresses from the first to the last that the program occupies, memory that starts as zero included.
     pub fn range(&self) -> Range<u64> {
         let start = self.segments.first().map_or(self.entry, |segment| segment.address);
-        let end = self
-            .segments
-            .last()
-            .map_or(self.entry, |segment| segment.address + segment.size);
+        let end = self.segments.last().map_or(self.entry, |segment| segment.address + segment.size);
         start..end
     }
 
@@ -230,11 +227,7 @@ impl Program {
         // A symbol may mark the end of a segment.
         let holds = |segment: &&Segment| value.wrapping_sub(segment.virtual_address) <= segment.size;
         let segment = self.segments.iter().find(holds);
-        Some(segment.map_or(value, |segment| {
-            segment
-                .address
-                .wrapping_add(value.wrapping_sub(segment.virtual_address))
-        }))
+        Some(segment.map_or(value, |segment| segment.address.wrapping_add(value.wrapping_sub(segment.virtual_address))))
     }
 
     /// Writes the program into `ram`, which is the RAM of the [`Room`] it was made for: the bytes of the file, and
@@ -254,12 +247,7 @@ impl Program {
     /// A program that is nothing but its bytes, at [`Room::lowest`], where it also starts; it takes `size` bytes of
     /// memory, no less than it has.
     pub(crate) fn flat(file: &str, bytes: Vec<u8>, size: u64, room: &Room) -> Result<Self, ImageError> {
-        let segment = Segment {
-            address: room.lowest,
-            virtual_address: room.lowest,
-            file: 0..bytes.len(),
-            size,
-        };
+        let segment = Segment { address: room.lowest, virtual_address: room.lowest, file: 0..bytes.len(), size };
         Self::new(file, Format::Flat, bytes, vec![segment], room.lowest, room)
     }
 
@@ -276,29 +264,16 @@ impl Program {
         for segment in &segments {
             let (start, end) = (segment.address, segment.address.saturating_add(segment.size));
             if start < room.ram.start || end > room.ram.end {
-                return Err(ImageError::OutsideRam {
-                    file: file.into(),
-                    start,
-                    end,
-                    ram: room.ram.clone(),
-                });
+                return Err(ImageError::OutsideRam { file: file.into(), start, end, ram: room.ram.clone() });
             }
         }
         for pair in segments.windows(2) {
             if pair[0].address + pair[0].size > pair[1].address {
                 let (first, second) = (pair[0].address, pair[1].address);
-                return Err(ImageError::Overlap {
-                    file: file.into(),
-                    first,
-                    second,
-                });
+                return Err(ImageError::Overlap { file: file.into(), first, second });
             }
         }
-        let entry_error = |reason| ImageError::Entry {
-            file: file.into(),
-            entry,
-            reason,
-        };
+        let entry_error = |reason| ImageError::Entry { file: file.into(), entry, reason };
         // An instruction is at least two bytes long.
         let holds = |s: &Segment| entry >= s.address && entry - s.address < (s.file.len() as u64).saturating_sub(1);
         if !segments.iter().any(holds) {
@@ -307,12 +282,7 @@ impl Program {
         if !entry.is_multiple_of(2) {
             return Err(entry_error("odd"));
         }
-        Ok(Self {
-            format,
-            data,
-            segments,
-            entry,
-        })
+        Ok(Self { format, data, segments, entry })
     }
 }
 
@@ -347,10 +317,7 @@ pub fn kernel_from_bytes(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Prog
     if linux::is_image(&bytes) {
         return linux::load(file, bytes, room);
     }
-    Err(ImageError::Unknown {
-        file: file.into(),
-        found: identify::describe(&bytes),
-    })
+    Err(ImageError::Unknown { file: file.into(), found: identify::describe(&bytes) })
 }
 
 /// Reads the machine-mode firmware at `path`. See [`firmware_from_bytes`].
@@ -366,10 +333,7 @@ pub fn firmware_from_bytes(file: &str, bytes: Vec<u8>, room: &Room) -> Result<Pr
         return elf::load(file, bytes, room);
     }
     if bytes.is_empty() {
-        return Err(ImageError::Unknown {
-            file: file.into(),
-            found: identify::describe(&bytes),
-        });
+        return Err(ImageError::Unknown { file: file.into(), found: identify::describe(&bytes) });
     }
     let size = bytes.len() as u64;
     Program::flat(file, bytes, size, room)

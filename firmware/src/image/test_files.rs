@@ -13,12 +13,7 @@ pub(crate) struct TestSegment {
 
 impl TestSegment {
     pub(crate) fn new(address: u64, bytes: &[u8]) -> Self {
-        Self {
-            virtual_address: address,
-            address,
-            bytes: bytes.into(),
-            size: bytes.len() as u64,
-        }
+        Self { virtual_address: address, address, bytes: bytes.into(), size: bytes.len() as u64 }
     }
 }
 

@@ -9,10 +9,7 @@ const MIB: u64 = 1 << 20;
 
 /// Eight MiB of RAM, programs from 2 MiB on.
 fn room() -> Room {
-    Room {
-        ram: BASE..BASE + 8 * MIB,
-        lowest: BASE + 2 * MIB,
-    }
+    Room { ram: BASE..BASE + 8 * MIB, lowest: BASE + 2 * MIB }
 }
 
 fn kernel(bytes: &[u8]) -> Result<Program, ImageError> {
@@ -50,14 +47,7 @@ fn patched(bytes: &[u8], at: usize, value: &[u8]) -> Vec<u8> {
 }
 
 fn simple_elf() -> Vec<u8> {
-    elf(
-        BASE,
-        &[
-            TestSegment::new(BASE, &[1, 2, 3, 4]),
-            TestSegment::new(BASE + 0x1000, &[5, 6]),
-        ],
-        &[],
-    )
+    elf(BASE, &[TestSegment::new(BASE, &[1, 2, 3, 4]), TestSegment::new(BASE + 0x1000, &[5, 6])], &[])
 }
 
 /// Offset of field `offset` of program header `index`.
@@ -69,16 +59,9 @@ const fn program_header(index: usize, offset: usize) -> usize {
 fn an_elf_program_goes_to_its_physical_addresses_with_zeros_behind() {
     let mut data = TestSegment::new(BASE + 0x1000, &[5, 6, 7]);
     data.size = 0x2000;
-    let file = elf(
-        BASE + 2,
-        &[data, TestSegment::new(BASE, &[1, 2, 3, 4])],
-        &[("tohost", BASE + 0x1000)],
-    );
+    let file = elf(BASE + 2, &[data, TestSegment::new(BASE, &[1, 2, 3, 4])], &[("tohost", BASE + 0x1000)]);
     let program = kernel(&file).unwrap();
-    assert_eq!(
-        (program.entry(), program.range(), program.format()),
-        (BASE + 2, BASE..BASE + 0x3000, Format::Elf)
-    );
+    assert_eq!((program.entry(), program.range(), program.format()), (BASE + 2, BASE..BASE + 0x3000, Format::Elf));
     assert_eq!(memory(&program, BASE..BASE + 5), [1, 2, 3, 4, 0xaa]);
     let data = memory(&program, BASE + 0x1000..BASE + 0x3001);
     assert_eq!(data[..3], [5, 6, 7]);
@@ -88,11 +71,7 @@ fn an_elf_program_goes_to_its_physical_addresses_with_zeros_behind() {
 
 #[test]
 fn symbols_are_found_by_their_whole_name() {
-    let symbols = [
-        ("tohost_old", 1),
-        ("tohost", BASE + 0x40),
-        ("begin_signature", BASE + 0x80),
-    ];
+    let symbols = [("tohost_old", 1), ("tohost", BASE + 0x40), ("begin_signature", BASE + 0x80)];
     let program = kernel(&elf(BASE, &[TestSegment::new(BASE, &[0; 4])], &symbols)).unwrap();
     assert_eq!(program.symbol("tohost"), Some(BASE + 0x40));
     assert_eq!(program.symbol("begin_signature"), Some(BASE + 0x80));
@@ -106,44 +85,23 @@ fn the_entry_point_and_symbols_are_virtual() {
     segment.virtual_address = 0x1_0000;
     let program = kernel(&elf(0x1_0002, &[segment], &[("tohost", 0x1_0004), ("elsewhere", 5)])).unwrap();
     assert_eq!(program.entry(), BASE + 2);
-    assert_eq!(
-        program.symbol("tohost"),
-        Some(BASE + 4),
-        "symbols are virtual, too; this one is at the end"
-    );
+    assert_eq!(program.symbol("tohost"), Some(BASE + 4), "symbols are virtual, too; this one is at the end");
     assert_eq!(program.symbol("elsewhere"), Some(5));
 }
 
 #[test]
 fn relocatable_programs_are_moved_into_ram() {
-    let file = elf(
-        0,
-        &[TestSegment::new(0, &[1, 2, 3, 4]), TestSegment::new(0x4_0000, &[5])],
-        &[("tohost", 0x4_0000)],
-    );
-    assert_refused(
-        &file,
-        "loads at 0x0..0x4, which is not in RAM (0x80000000..0x80800000, 8 MiB); link the program",
-    );
+    let file = elf(0, &[TestSegment::new(0, &[1, 2, 3, 4]), TestSegment::new(0x4_0000, &[5])], &[("tohost", 0x4_0000)]);
+    assert_refused(&file, "loads at 0x0..0x4, which is not in RAM (0x80000000..0x80800000, 8 MiB); link the program");
     let dynamic = patched(&file, 16, &[3]);
     let program = kernel(&dynamic).unwrap();
-    assert_eq!(
-        (program.entry(), program.range()),
-        (BASE + 2 * MIB, BASE + 2 * MIB..BASE + 2 * MIB + 0x4_0001)
-    );
+    assert_eq!((program.entry(), program.range()), (BASE + 2 * MIB, BASE + 2 * MIB..BASE + 2 * MIB + 0x4_0001));
     assert_eq!(program.symbol("tohost"), Some(BASE + 2 * MIB + 0x4_0000));
     let room = Room { lowest: BASE, ..room() };
-    assert_eq!(
-        firmware_from_bytes("fw_dynamic.elf", dynamic, &room).unwrap().entry(),
-        BASE
-    );
+    assert_eq!(firmware_from_bytes("fw_dynamic.elf", dynamic, &room).unwrap().entry(), BASE);
 
     let placed = elf(BASE + 8, &[TestSegment::new(BASE, &[0; 12])], &[]);
-    assert_eq!(
-        kernel(&patched(&placed, 16, &[3])).unwrap().entry(),
-        BASE + 8,
-        "an address in RAM is kept"
-    );
+    assert_eq!(kernel(&patched(&placed, 16, &[3])).unwrap().entry(), BASE + 8, "an address in RAM is kept");
 }
 
 #[test]
@@ -168,10 +126,7 @@ fn damaged_elf_files_are_refused() {
         }
     }
     assert_refused(&patched(&good, 4, &[1]), "an ELF file for 32-bit RISC-V");
-    assert_refused(
-        &patched(&good, 18, &[62]),
-        "an ELF file for x86-64; accepted are a RISC-V 64-bit",
-    );
+    assert_refused(&patched(&good, 18, &[62]), "an ELF file for x86-64; accepted are a RISC-V 64-bit");
     assert_refused(&patched(&good, 18, &[183]), "an ELF file for AArch64");
     assert_refused(&patched(&good, 16, &[1]), "not linked");
     assert_refused(&patched(&good, 16, &[4]), "a RISC-V core dump");
@@ -180,18 +135,9 @@ fn damaged_elf_files_are_refused() {
     assert_refused(&patched(&good, 56, &[0xff, 0xff]), "truncated: the program headers");
     assert_refused(&patched(&good, 32, &[0xff; 8]), "truncated: the program headers");
     assert_refused(&patched(&good, program_header(0, 0), &[3]), "names a dynamic loader");
-    assert_refused(
-        &patched(&good, program_header(0, 8), &[0xff; 8]),
-        "truncated: the segment at 0x80000000",
-    );
-    assert_refused(
-        &patched(&good, program_header(0, 32), &[0xff; 8]),
-        "more bytes in the file than in memory",
-    );
-    assert_refused(
-        &patched(&good, program_header(1, 40), &[0xff; 8]),
-        "leaves the address space",
-    );
+    assert_refused(&patched(&good, program_header(0, 8), &[0xff; 8]), "truncated: the segment at 0x80000000");
+    assert_refused(&patched(&good, program_header(0, 32), &[0xff; 8]), "more bytes in the file than in memory");
+    assert_refused(&patched(&good, program_header(1, 40), &[0xff; 8]), "leaves the address space");
     assert_refused(
         &patched(&good, program_header(1, 45), &[1]),
         "which is not in RAM (0x80000000..0x80800000, 8 MiB); give the guest more RAM with -m",
@@ -200,14 +146,8 @@ fn damaged_elf_files_are_refused() {
         &patched(&good, program_header(1, 24), &[2, 0, 0, 0x80]),
         "the segments at 0x80000000 and 0x80000002 overlap",
     );
-    assert_refused(
-        &patched(&good, 24, &[0, 0, 0, 0x90]),
-        "the entry point 0x90000000 is outside of what is loaded",
-    );
-    assert_refused(
-        &patched(&good, 24, &[1, 0, 0, 0x80]),
-        "the entry point 0x80000001 is odd",
-    );
+    assert_refused(&patched(&good, 24, &[0, 0, 0, 0x90]), "the entry point 0x90000000 is outside of what is loaded");
+    assert_refused(&patched(&good, 24, &[1, 0, 0, 0x80]), "the entry point 0x80000001 is odd");
     assert_refused(&patched(&good, 24, &[3, 0, 0, 0x80]), "outside of what is loaded");
 }
 
@@ -222,10 +162,7 @@ fn big_endian_elf_files_are_refused() {
 #[test]
 fn an_image_goes_to_its_offset_and_is_larger_than_its_file() {
     let program = kernel(&linux_image(2 * MIB, 3 * MIB, 100_000)).unwrap();
-    assert_eq!(
-        (program.entry(), program.range()),
-        (BASE + 2 * MIB, BASE + 2 * MIB..BASE + 5 * MIB)
-    );
+    assert_eq!((program.entry(), program.range()), (BASE + 2 * MIB, BASE + 2 * MIB..BASE + 5 * MIB));
     assert_eq!(program.format(), Format::LinuxImage);
     assert_eq!(program.symbol("tohost"), None);
     let placed = memory(&program, BASE + 2 * MIB..BASE + 5 * MIB + 1);
@@ -238,20 +175,14 @@ fn an_image_goes_to_its_offset_and_is_larger_than_its_file() {
 #[test]
 fn an_image_keeps_off_the_start_of_ram() {
     assert_eq!(kernel(&linux_image(0, 4096, 4096)).unwrap().entry(), BASE + 2 * MIB);
-    let room = Room {
-        lowest: BASE + 5000,
-        ..room()
-    };
+    let room = Room { lowest: BASE + 5000, ..room() };
     let program = kernel_from_bytes("Image", linux_image(0x1000, 4096, 4096), &room).unwrap();
     assert_eq!(program.entry(), BASE + 2 * MIB);
 }
 
 #[test]
 fn impossible_images_are_refused() {
-    assert_refused(
-        &linux_image(2 * MIB, 7 * MIB, 4096),
-        "loads at 0x80200000..0x80900000, which is not in RAM",
-    );
+    assert_refused(&linux_image(2 * MIB, 7 * MIB, 4096), "loads at 0x80200000..0x80900000, which is not in RAM");
     assert_refused(&linux_image(2 * MIB, u64::MAX, 4096), "give the guest more RAM with -m");
     assert_refused(&linux_image(u64::MAX, 4096, 4096), "not in RAM");
     assert_refused(&linux_image(16 * MIB, 4096, 4096), "not in RAM");
@@ -293,10 +224,7 @@ fn compressed_kernels_are_told_apart_by_content() {
 fn bombs_and_nests_are_refused() {
     let bomb = vec![0; 9 << 20];
     for wrapped in [gzip(&bomb), xz(&bomb), zstd(&bomb), zboot("gzip", &gzip(&bomb))] {
-        assert_refused(
-            &wrapped,
-            "decompresses to more than the 8 MiB of RAM that the guest has",
-        );
+        assert_refused(&wrapped, "decompresses to more than the 8 MiB of RAM that the guest has");
     }
     let deep = gzip(&gzip(&gzip(&gzip(&simple_elf()))));
     assert_refused(&deep, "more than 3 layers deep");
@@ -317,10 +245,7 @@ fn a_window_larger_than_memory_is_no_way_around_the_limit() {
 fn damaged_compression_is_refused() {
     let image = linux_image(2 * MIB, 3 * MIB, 300_000);
     for (method, packed) in [("gzip", gzip(&image)), ("xz", xz(&image)), ("zstd", zstd(&image))] {
-        assert_refused(
-            &packed[..packed.len() / 2],
-            &format!("the {method} data are damaged or truncated"),
-        );
+        assert_refused(&packed[..packed.len() / 2], &format!("the {method} data are damaged or truncated"));
         assert_refused(&packed[..8], &format!("the {method} data are damaged or truncated"));
         let middle = packed.len() / 2;
         let flipped = patched(&packed, middle, &[packed[middle] ^ 0x55]);
@@ -339,17 +264,11 @@ fn damaged_compression_is_refused() {
 
 #[test]
 fn other_compressions_are_refused_by_name() {
-    assert_refused(
-        &[0x04, 0x22, 0x4d, 0x18, 0, 0],
-        "compressed by lz4, which is not supported",
-    );
+    assert_refused(&[0x04, 0x22, 0x4d, 0x18, 0, 0], "compressed by lz4, which is not supported");
     assert_refused(&[0x5d, 0, 0, 0x80, 0, 0xff], "compressed by lzma");
     assert_refused(b"BZh91AY", "compressed by bzip2");
     assert_refused(b"\x89LZO\0\r\n\x1a\n", "compressed by lzo");
-    assert_refused(
-        &zboot("lz4", &[4, 0x22, 0x4d, 0x18]),
-        "compressed by lz4, which is not supported",
-    );
+    assert_refused(&zboot("lz4", &[4, 0x22, 0x4d, 0x18]), "compressed by lz4, which is not supported");
     assert_refused(&zboot("lzma", &[0x5d, 0, 0]), "compressed by lzma");
     assert_refused(&zboot("", &[0; 8]), "compressed by an unnamed method");
     assert_refused(&zboot("\n\u{1b}[2J", &[0; 8]), "compressed by \\n\\u{1b}[2J");
@@ -359,10 +278,7 @@ fn other_compressions_are_refused_by_name() {
 fn damaged_zboot_files_are_refused() {
     let good = zboot("gzip", &gzip(&linux_image(2 * MIB, MIB, 4096)));
     kernel(&good).unwrap();
-    assert_refused(
-        &good[..600],
-        "an EFI zboot file: truncated: 600 bytes, but its payload reaches to",
-    );
+    assert_refused(&good[..600], "an EFI zboot file: truncated: 600 bytes, but its payload reaches to");
     assert_refused(&good[..20], "the header is truncated");
     assert_refused(&patched(&good, 8, &[0xff; 8]), "truncated");
     assert_refused(&patched(&good, 8, &[100, 0]), "the payload is not compressed by gzip");
@@ -378,10 +294,7 @@ fn other_files_are_named() {
     assert_refused(b"070701 and more", "found a cpio archive (use --initrd)");
     assert_refused(b"\xd0\x0d\xfe\xed", "found a device tree");
     assert_refused(&patched(&[0; 1024], 0x202, b"HdrS"), "found an x86 Linux bzImage");
-    assert_refused(
-        &patched(&linux_image(0, 0, 64), 56, b"ARM\x64"),
-        "found an AArch64 Linux Image",
-    );
+    assert_refused(&patched(&linux_image(0, 0, 64), 56, b"ARM\x64"), "found an AArch64 Linux Image");
     let mut program = vec![0; 512];
     program[..2].copy_from_slice(b"MZ");
     program[0x3c] = 64;
@@ -396,15 +309,8 @@ fn other_files_are_named() {
 fn firmware_may_be_flat() {
     let room = Room { lowest: BASE, ..room() };
     let program = firmware_from_bytes("fw_jump.bin", vec![0x13, 0, 0, 0], &room).unwrap();
-    assert_eq!(
-        (program.format(), program.range(), program.entry()),
-        (Format::Flat, BASE..BASE + 4, BASE)
-    );
-    let message = |bytes| {
-        firmware_from_bytes("fw_jump.bin", bytes, &room)
-            .unwrap_err()
-            .to_string()
-    };
+    assert_eq!((program.format(), program.range(), program.entry()), (Format::Flat, BASE..BASE + 4, BASE));
+    let message = |bytes| firmware_from_bytes("fw_jump.bin", bytes, &room).unwrap_err().to_string();
     assert!(message(vec![]).contains("an empty file"));
     assert!(message(vec![1; (8 << 20) + 1]).contains("give the guest more RAM"));
     assert!(message(patched(&simple_elf(), 18, &[62])).contains("an ELF file for x86-64"));
@@ -412,9 +318,7 @@ fn firmware_may_be_flat() {
 
 #[test]
 fn files_that_cannot_be_read_are_named() {
-    let error = load_kernel(Path::new("/nonexistent/Image"), &room())
-        .unwrap_err()
-        .to_string();
+    let error = load_kernel(Path::new("/nonexistent/Image"), &room()).unwrap_err().to_string();
     assert!(error.starts_with("/nonexistent/Image: cannot be read: "), "{error}");
     let folder = std::env::temp_dir();
     let error = load_kernel(&folder, &room()).unwrap_err().to_string();
@@ -457,25 +361,18 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|value| value.to_le_bytes().to_vec()),
     ];
     let changes = prop::collection::vec((place, value), 0..6);
-    (
-        prop::sample::select(files),
-        changes,
-        prop_oneof![4 => Just(usize::MAX), 1 => 0..25_000_usize],
-    )
-        .prop_map(|(mut file, changes, length)| {
+    (prop::sample::select(files), changes, prop_oneof![4 => Just(usize::MAX), 1 => 0..25_000_usize]).prop_map(
+        |(mut file, changes, length)| {
             for (place, value) in changes {
                 let size = file.len();
-                let place = if place >= 25_000 {
-                    size.saturating_sub(place - 25_000)
-                } else {
-                    place % size
-                };
+                let place = if place >= 25_000 { size.saturating_sub(place - 25_000) } else { place % size };
                 let end = size.min(place + value.len());
                 file[place..end].copy_from_slice(&value[..end - place]);
             }
             file.truncate(length);
             file
-        })
+        },
+    )
 }
 
 proptest! {

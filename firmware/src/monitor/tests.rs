@@ -44,10 +44,7 @@ fn board() -> Board {
             ..Cpu::default()
         },
         devices: vec![bus::device_tree::Node::new("serial@10000000").string("compatible", "ns16550a")],
-        chosen: Chosen {
-            bootargs: "quiet".into(),
-            ..Chosen::default()
-        },
+        chosen: Chosen { bootargs: "quiet".into(), ..Chosen::default() },
         ..Board::default()
     }
 }
@@ -55,10 +52,7 @@ fn board() -> Board {
 /// Runs the monitor with `input` until it ends the machine: how it ended it, and what it said.
 fn run(input: &str) -> (PowerRequest, String) {
     let ram = Ram::new(BASE, SIZE).unwrap();
-    let room = Room {
-        ram: BASE..BASE + SIZE,
-        lowest: BASE + (2 << 20),
-    };
+    let room = Room { ram: BASE..BASE + SIZE, lowest: BASE + (2 << 20) };
     let monitor = program(&room).unwrap();
     monitor.place(&ram);
     let device_tree = BASE + SIZE - (1 << 20);
@@ -116,19 +110,8 @@ fn it_shows_the_machine_and_measures_it() {
     }
     // One million instructions are a thousandth of a second here: 1000 million per second.
     for work in ["arithmetic", "memory", "calls"] {
-        let line = output
-            .lines()
-            .find(|line| line.starts_with(work) && line.contains("instructions in"))
-            .unwrap();
-        let rate: u64 = line
-            .rsplit(" us: ")
-            .next()
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .parse()
-            .unwrap();
+        let line = output.lines().find(|line| line.starts_with(work) && line.contains("instructions in")).unwrap();
+        let rate: u64 = line.rsplit(" us: ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
         assert!((900..1200).contains(&rate), "{line}");
         let count: u64 = line[work.len()..].trim().split(' ').next().unwrap().parse().unwrap();
         assert!(count > 5_000_000, "{line}");
@@ -142,10 +125,7 @@ fn it_shows_memory_registers_and_devices() {
     assert_eq!(request, PowerRequest::Reset);
     let first = output.lines().find(|line| line.starts_with("0x80200000: ")).unwrap();
     // mv s10, a0 is addi s10, a0, 0.
-    assert!(
-        first.starts_with("0x80200000: 13 0d 05 00 ") || first.starts_with("0x80200000: 2a 8d "),
-        "{first}"
-    );
+    assert!(first.starts_with("0x80200000: 13 0d 05 00 ") || first.starts_with("0x80200000: 2a 8d "), "{first}");
     assert!(output.lines().any(|line| line.starts_with("0x80200010: ")) && !output.contains("0x80200020: "));
     assert!(output.contains("\nscounteren    0x0000000000000007\r"), "{output}");
     assert!(output.contains("\n    serial@10000000  - ns16550a\r"), "{output}");
@@ -160,10 +140,7 @@ fn mistakes_come_back_to_the_prompt() {
     assert!(output.contains("unknown command: nothing here; help lists the commands"));
     assert!(output.contains("unknown command: info2"));
     assert!(output.contains("trap: scause 0x5, stval 0x10, sepc 0x802"), "{output}");
-    assert!(
-        output.contains("memory ADDRESS [BYTES]  memory, both numbers hexadecimal"),
-        "backspace works"
-    );
+    assert!(output.contains("memory ADDRESS [BYTES]  memory, both numbers hexadecimal"), "backspace works");
 }
 
 #[test]
@@ -175,9 +152,6 @@ fn a_line_longer_than_its_buffer_is_cut() {
 
 #[test]
 fn a_machine_without_room_is_refused() {
-    let room = Room {
-        ram: BASE..BASE + (2 << 20),
-        lowest: BASE + (2 << 20),
-    };
+    let room = Room { ram: BASE..BASE + (2 << 20), lowest: BASE + (2 << 20) };
     assert!(program(&room).unwrap_err().to_string().contains("not in RAM"));
 }

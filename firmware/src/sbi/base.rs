@@ -43,10 +43,7 @@ pub(super) fn call(hart: &mut Hart, function: usize, arguments: [u64; 6]) -> Rep
         GET_SBI_SPEC_VERSION => SPECIFICATION_VERSION,
         GET_SBI_IMPL_ID => IMPLEMENTATION,
         GET_SBI_IMPL_VERSION => implementation_version(),
-        PROBE_EXTENSION => EXTENSIONS
-            .iter()
-            .any(|extension| *extension as u64 == arguments[0])
-            .into(),
+        PROBE_EXTENSION => EXTENSIONS.iter().any(|extension| *extension as u64 == arguments[0]).into(),
         GET_MVENDORID => machine_csr(csr::MVENDORID),
         GET_MARCHID => machine_csr(csr::MARCHID),
         GET_MIMPID => machine_csr(csr::MIMPID),
@@ -57,12 +54,6 @@ pub(super) fn call(hart: &mut Hart, function: usize, arguments: [u64; 6]) -> Rep
 
 /// Major, minor and patch version in a byte each.
 fn implementation_version() -> u64 {
-    let parts = [
-        env!("CARGO_PKG_VERSION_MAJOR"),
-        env!("CARGO_PKG_VERSION_MINOR"),
-        env!("CARGO_PKG_VERSION_PATCH"),
-    ];
-    parts.iter().fold(0, |version, part| {
-        version << 8 | part.parse::<u64>().unwrap_or(0) & 0xff
-    })
+    let parts = [env!("CARGO_PKG_VERSION_MAJOR"), env!("CARGO_PKG_VERSION_MINOR"), env!("CARGO_PKG_VERSION_PATCH")];
+    parts.iter().fold(0, |version, part| version << 8 | part.parse::<u64>().unwrap_or(0) & 0xff)
 }

@@ -43,8 +43,6 @@ impl Fence {
 
 impl std::fmt::Debug for Fence {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(hart, ticket)| (hart.id(), ticket)))
-            .finish()
+        f.debug_list().entries(self.0.iter().map(|(hart, ticket)| (hart.id(), ticket))).finish()
     }
 }

@@ -97,10 +97,7 @@ fn suspend(sbi: &Sbi, hart: &Hart, [kind, address, opaque, ..]: [u64; 6]) -> Rep
     };
     own.lock().hsm = State::Suspended(entry);
     // A suspension that keeps its registers returns when it is over.
-    Reply {
-        registers: entry.is_none().then_some(SbiRet::success(0)),
-        outcome: Outcome::Rest,
-    }
+    Reply { registers: entry.is_none().then_some(SbiRet::success(0)), outcome: Outcome::Rest }
 }
 
 /// Whether S-mode code can run from guest-physical `address`.

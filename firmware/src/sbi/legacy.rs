@@ -18,10 +18,7 @@ pub(super) struct Reply {
 
 impl Reply {
     fn value(a0: u64) -> Self {
-        Self {
-            a0: Some(a0),
-            outcome: Outcome::Continue,
-        }
+        Self { a0: Some(a0), outcome: Outcome::Continue }
     }
 
     fn without_return(outcome: Outcome) -> Self {
@@ -53,9 +50,7 @@ pub(super) fn call(sbi: &Sbi, hart: &mut Hart, extension: u64, arguments: [u64; 
             harts.into_iter().for_each(ipi::send);
             Outcome::Continue
         }),
-        LEGACY_REMOTE_FENCE_I => for_harts(sbi, hart, first, |harts| {
-            rfence::post(harts.into_iter(), Request::FenceI)
-        }),
+        LEGACY_REMOTE_FENCE_I => for_harts(sbi, hart, first, |harts| rfence::post(harts.into_iter(), Request::FenceI)),
         LEGACY_REMOTE_SFENCE_VMA => {
             let request = rfence::sfence_vma(start, size, None);
             for_harts(sbi, hart, first, |harts| rfence::post(harts.into_iter(), request))
@@ -78,32 +73,22 @@ fn for_harts<'a>(
     action: impl FnOnce(Vec<&'a SbiHart>) -> Outcome,
 ) -> Reply {
     if address == 0 {
-        return Reply {
-            a0: Some(0),
-            outcome: action(sbi.harts.iter().collect()),
-        };
+        return Reply { a0: Some(0), outcome: action(sbi.harts.iter().collect()) };
     }
     let mut targets = Vec::new();
     for (index, chunk) in sbi.harts.chunks(64).enumerate() {
         let place = address.wrapping_add(8 * index as u64);
         match read_doubleword(hart, place) {
-            Ok(mask) => targets.extend(
-                chunk
-                    .iter()
-                    .enumerate()
-                    .filter(|(bit, _)| mask >> bit & 1 != 0)
-                    .map(|(_, h)| h),
-            ),
+            Ok(mask) => {
+                targets.extend(chunk.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 != 0).map(|(_, h)| h))
+            }
             Err(fault) => {
                 handover::redirect_load_fault(hart, fault, place);
                 return Reply::without_return(Outcome::Continue);
             }
         }
     }
-    Reply {
-        a0: Some(0),
-        outcome: action(targets),
-    }
+    Reply { a0: Some(0), outcome: action(targets) }
 }
 
 /// Loads a doubleword at a virtual address, which may cross into another page.

@@ -73,19 +73,13 @@ struct Reply {
 
 impl From<SbiRet<u64>> for Reply {
     fn from(registers: SbiRet<u64>) -> Self {
-        Self {
-            registers: Some(registers),
-            outcome: Outcome::Continue,
-        }
+        Self { registers: Some(registers), outcome: Outcome::Continue }
     }
 }
 
 impl Reply {
     fn without_return(outcome: Outcome) -> Self {
-        Self {
-            registers: None,
-            outcome,
-        }
+        Self { registers: None, outcome }
     }
 }
 
@@ -107,10 +101,7 @@ struct HartState {
 
 impl HartState {
     /// What a hart is before it is started.
-    const STOPPED: HartState = HartState {
-        hsm: State::Stopped,
-        locked_features: 0,
-    };
+    const STOPPED: HartState = HartState { hsm: State::Stopped, locked_features: 0 };
 }
 
 impl SbiHart {
@@ -142,19 +133,13 @@ impl Sbi {
             state: Mutex::new(HartState::STOPPED),
             timer: SupervisorTimer::new(clock, shared.clone()),
         });
-        Self {
-            harts: harts.collect(),
-            console,
-        }
+        Self { harts: harts.collect(), console }
     }
 
     /// Starts the boot hart: it enters S-mode at `entry` with its number in a0 and the address of the device tree in a1.
     pub fn boot(&self, hart: &mut Hart, entry: u64, device_tree: u64) {
         if let Some(own) = self.own(hart) {
-            *own.lock() = HartState {
-                hsm: State::Started,
-                ..HartState::STOPPED
-            };
+            *own.lock() = HartState { hsm: State::Started, ..HartState::STOPPED };
         }
         enter_supervisor(hart, entry, device_tree);
     }
@@ -206,28 +191,15 @@ impl Sbi {
 
     /// The state. Only called while all harts are paused.
     pub fn save(&self) -> SbiState {
-        SbiState {
-            harts: self
-                .harts
-                .iter()
-                .map(|hart| (hart.lock().clone(), hart.timer.deadline()))
-                .collect(),
-        }
+        SbiState { harts: self.harts.iter().map(|hart| (hart.lock().clone(), hart.timer.deadline())).collect() }
     }
 
     /// Takes over a state saved on a machine with as many harts. Only called while all harts are paused. A fence that a
     /// hart was waiting for is complete: harts are restored without any cached translation or decoded code.
     pub fn restore(&self, state: SbiState) -> Result<(), StateError> {
         if state.harts.len() != self.harts.len() {
-            let reason = format!(
-                "it has {} harts, this machine has {}",
-                state.harts.len(),
-                self.harts.len()
-            );
-            return Err(StateError::Mismatch {
-                device: "sbi".into(),
-                reason,
-            });
+            let reason = format!("it has {} harts, this machine has {}", state.harts.len(), self.harts.len());
+            return Err(StateError::Mismatch { device: "sbi".into(), reason });
         }
         for (hart, (state, deadline)) in self.harts.iter().zip(state.harts) {
             *hart.lock() = state;

@@ -16,10 +16,7 @@ pub(super) fn call(sbi: &Sbi, function: usize, arguments: [u64; 6]) -> Reply {
     };
     match sbi.hart_set(mask, base) {
         Err(error) => error.into(),
-        Ok(harts) => Reply {
-            registers: Some(SbiRet::success(0)),
-            outcome: post(harts, request),
-        },
+        Ok(harts) => Reply { registers: Some(SbiRet::success(0)), outcome: post(harts, request) },
     }
 }
 
@@ -28,11 +25,7 @@ pub(super) fn sfence_vma(start: u64, size: u64, asid: Option<u64>) -> Request {
     let everything = start == 0 && size == 0 || start.checked_add(size).is_none();
     let (start, size) = if everything { (0, u64::MAX) } else { (start, size) };
     // `sfence.vma` ignores the bits of its operand above the sixteen of an ASID.
-    Request::SfenceVma {
-        start,
-        size,
-        asid: asid.map(|asid| asid as u16),
-    }
+    Request::SfenceVma { start, size, asid: asid.map(|asid| asid as u16) }
 }
 
 /// Asks `targets` for a fence. A hart that is stopped has nothing to forget: it starts without translations.

@@ -59,25 +59,14 @@ fn machine(count: u64, extensions: ExtensionSet, console: TestConsole) -> Machin
     let ram = Ram::new(BASE, SIZE).unwrap();
     let bus = Arc::new(AddressSpace::new(ram.clone()));
     let clock = Clock::manual();
-    let configuration = Configuration {
-        extensions,
-        page_table_levels: 5,
-        built_in_sbi: true,
-        reset_vector: 0x1000,
-    };
+    let configuration = Configuration { extensions, page_table_levels: 5, built_in_sbi: true, reset_vector: 0x1000 };
     let shared: Vec<_> = (0..count).map(|id| Arc::new(HartShared::new(id))).collect();
     let console = Arc::new(console);
     let sbi = Sbi::new(&shared, &clock, console.clone());
     let new_hart = |shared| Hart::new(configuration.clone(), shared, bus.clone(), clock.clone());
     let mut harts: Vec<_> = shared.into_iter().map(new_hart).collect();
     sbi.boot(&mut harts[0], BASE, BASE + 0x1000);
-    Machine {
-        sbi,
-        harts,
-        clock,
-        ram,
-        console,
-    }
+    Machine { sbi, harts, clock, ram, console }
 }
 
 impl Machine {
@@ -103,11 +92,7 @@ impl Machine {
         assert!(matches!(outcome, Outcome::Continue), "{outcome:?}");
         let hart = &self.harts[hart];
         assert_eq!(hart.privilege(), Privilege::Supervisor);
-        assert!(
-            (0..32)
-                .filter(|r| !(10..18).contains(r))
-                .all(|r| hart.x(r) == before[r])
-        );
+        assert!((0..32).filter(|r| !(10..18).contains(r)).all(|r| hart.x(r) == before[r]));
         assert!((2..6).all(|index| hart.x(10 + index) == arguments.get(index).copied().unwrap_or(0x5a5a)));
         (hart.x(10) as i64, hart.x(11))
     }
@@ -137,21 +122,13 @@ fn the_boot_hart_enters_supervisor_mode_with_everything_open() {
     assert_eq!(envcfg::STCE.get(csrs.menvcfg), 1);
     assert_eq!(envcfg::PBMTE.get(csrs.menvcfg), 1);
     assert_eq!((envcfg::CBIE.get(csrs.menvcfg), envcfg::CBZE.get(csrs.menvcfg)), (3, 1));
-    assert_eq!(
-        envcfg::ADUE.get(csrs.menvcfg),
-        0,
-        "off where both Svade and Svadu are offered"
-    );
+    assert_eq!(envcfg::ADUE.get(csrs.menvcfg), 0, "off where both Svade and Svadu are offered");
     // Memory is open to S-mode.
     assert!(hart.probe(BASE).is_ok() && hart.probe(0).is_ok());
     assert!(hart.read_csr(0xc01).is_some(), "time");
 
     let svadu = self::machine(1, extensions(&[Extension::Svade]), TestConsole::default());
-    assert_eq!(
-        envcfg::ADUE.get(svadu.harts[0].csrs().menvcfg),
-        1,
-        "on where Svadu is alone"
-    );
+    assert_eq!(envcfg::ADUE.get(svadu.harts[0].csrs().menvcfg), 1, "on where Svadu is alone");
 }
 
 #[test]
@@ -187,15 +164,9 @@ fn absent_extensions_and_functions_are_not_supported() {
     for extension in [9, 15, 0x504d_5500, 0x0a00_0000, usize::MAX] {
         assert_eq!(machine.call(extension, 0, &[]), (MISSING, 0), "{extension:#x}");
     }
-    for extension in [
-        time::EID_TIME,
-        spi::EID_SPI,
-        rfnc::EID_RFNC,
-        hsm::EID_HSM,
-        srst::EID_SRST,
-        dbcn::EID_DBCN,
-        fwft::EID_FWFT,
-    ] {
+    for extension in
+        [time::EID_TIME, spi::EID_SPI, rfnc::EID_RFNC, hsm::EID_HSM, srst::EID_SRST, dbcn::EID_DBCN, fwft::EID_FWFT]
+    {
         for function in [7, usize::MAX] {
             assert_eq!(machine.call(extension, function, &[]), (MISSING, 0), "{extension:#x}");
         }
@@ -219,23 +190,12 @@ fn the_timer_interrupts_with_and_without_sstc() {
         timer(&mut machine, 200);
         assert_eq!(machine.harts[0].mip() & STIP, 0, "a new deadline clears the interrupt");
         timer(&mut machine, 50);
-        assert_eq!(
-            machine.harts[0].mip() & STIP,
-            STIP,
-            "a passed deadline interrupts at once"
-        );
+        assert_eq!(machine.harts[0].mip() & STIP, STIP, "a passed deadline interrupts at once");
         timer(&mut machine, u64::MAX);
         machine.clock.advance(1 << 60);
         assert_eq!(machine.harts[0].mip() & STIP, 0);
-        assert!(matches!(
-            machine.outcome(0, legacy::LEGACY_SET_TIMER, 0, &[1, 77]),
-            Outcome::Continue
-        ));
-        assert_eq!(
-            (machine.harts[0].x(10), machine.harts[0].x(11)),
-            (0, 77),
-            "a legacy call leaves a1 alone"
-        );
+        assert!(matches!(machine.outcome(0, legacy::LEGACY_SET_TIMER, 0, &[1, 77]), Outcome::Continue));
+        assert_eq!((machine.harts[0].x(10), machine.harts[0].x(11)), (0, 77), "a legacy call leaves a1 alone");
         assert_eq!(machine.harts[0].mip() & STIP, STIP);
     }
 }
@@ -248,14 +208,8 @@ fn hart_masks_name_harts_that_exist() {
     }
     let pending = |machine: &Machine| -> Vec<usize> {
         let all = machine.harts.iter().enumerate();
-        let set = all
-            .filter(|(_, hart)| hart.shared().pending() & SSIP != 0)
-            .map(|(index, _)| index)
-            .collect();
-        machine
-            .harts
-            .iter()
-            .for_each(|hart| hart.shared().change_pending(0, SSIP));
+        let set = all.filter(|(_, hart)| hart.shared().pending() & SSIP != 0).map(|(index, _)| index).collect();
+        machine.harts.iter().for_each(|hart| hart.shared().change_pending(0, SSIP));
         set
     };
     let mut send = |mask, base| {
@@ -278,10 +232,7 @@ fn interrupts_do_not_reach_stopped_harts() {
     let mut machine = Machine::new(2);
     assert_eq!(machine.call(spi::EID_SPI, spi::SEND_IPI, &[3, 0]), (0, 0));
     assert_eq!(machine.harts[1].shared().pending() & SSIP, 0);
-    assert!(matches!(
-        machine.outcome(0, legacy::LEGACY_CLEAR_IPI, 0, &[]),
-        Outcome::Continue
-    ));
+    assert!(matches!(machine.outcome(0, legacy::LEGACY_CLEAR_IPI, 0, &[]), Outcome::Continue));
     assert_eq!(machine.harts[0].x(10), 1, "one had been pending");
     let _ = machine.outcome(0, legacy::LEGACY_CLEAR_IPI, 0, &[]);
     assert_eq!(machine.harts[0].x(10), 0);
@@ -313,10 +264,7 @@ fn harts_start_and_stop() {
     assert_eq!((hart.pc(), hart.x(10), hart.x(11)), (BASE + 0x40, 1, 0xabcd));
     assert_eq!(hart.privilege(), Privilege::Supervisor);
 
-    assert!(matches!(
-        machine.outcome(1, hsm::EID_HSM, hsm::HART_STOP, &[]),
-        Outcome::Rest
-    ));
+    assert!(matches!(machine.outcome(1, hsm::EID_HSM, hsm::HART_STOP, &[]), Outcome::Rest));
     assert!(!machine.sbi.wake(&mut machine.harts[1]));
     assert_eq!(machine.state(1), hsm::hart_state::STOPPED as u64);
     assert_eq!(start(&mut machine, 1, BASE), 0);
@@ -334,18 +282,12 @@ fn a_suspended_hart_wakes_by_an_interrupt() {
     assert!(!machine.sbi.wake(&mut machine.harts[0]));
     machine.harts[0].shared().change_pending(SSIP, 0);
     assert!(machine.sbi.wake(&mut machine.harts[0]));
-    assert_eq!(
-        (machine.harts[0].pc(), machine.harts[0].x(10), machine.harts[0].x(11)),
-        (BASE + 0x100, 0, 0)
-    );
+    assert_eq!((machine.harts[0].pc(), machine.harts[0].x(10), machine.harts[0].x(11)), (BASE + 0x100, 0, 0));
 
     machine.harts[0].write_csr(0x180, 8 << 60 | 5).unwrap(); // satp
     machine.harts[0].write_csr(0x100, 2).unwrap(); // sstatus.SIE
     let scounteren = machine.harts[0].csrs().scounteren;
-    assert!(matches!(
-        suspend(&mut machine, 0xffff_ffff_8000_0000, BASE + 0x200),
-        Outcome::Rest
-    ));
+    assert!(matches!(suspend(&mut machine, 0xffff_ffff_8000_0000, BASE + 0x200), Outcome::Rest));
     assert!(machine.sbi.wake(&mut machine.harts[0]));
     let hart = &machine.harts[0];
     assert_eq!((hart.pc(), hart.x(10), hart.x(11)), (BASE + 0x200, 0, 0xabcd));
@@ -369,9 +311,7 @@ fn fences_are_complete_when_every_target_has_served_them() {
         (rfnc::REMOTE_SFENCE_VMA, vec![3, 0, 0x1000, 0x2000]),
         (rfnc::REMOTE_SFENCE_VMA_ASID, vec![3, 0, u64::MAX, u64::MAX, 5]),
     ] {
-        let Outcome::Fence(fence) = machine.outcome(0, rfnc::EID_RFNC, function, &arguments) else {
-            panic!()
-        };
+        let Outcome::Fence(fence) = machine.outcome(0, rfnc::EID_RFNC, function, &arguments) else { panic!() };
         assert_eq!((machine.harts[0].x(10), machine.harts[0].x(11)), (0, 0));
         assert!(!fence.is_complete());
         machine.harts[0].serve_requests();
@@ -379,10 +319,7 @@ fn fences_are_complete_when_every_target_has_served_them() {
         machine.harts[1].serve_requests();
         assert!(fence.is_complete(), "hart 2 is stopped");
     }
-    assert_eq!(
-        machine.call(rfnc::EID_RFNC, rfnc::REMOTE_FENCE_I, &[8, 0]),
-        (INVALID, 0)
-    );
+    assert_eq!(machine.call(rfnc::EID_RFNC, rfnc::REMOTE_FENCE_I, &[8, 0]), (INVALID, 0));
 }
 
 /// Two harts that fence each other a thousand times at once get done, and one that waits can be paused.
@@ -403,9 +340,7 @@ fn harts_that_fence_each_other_do_not_wait_for_ever() {
                     hart.set_x(11, u64::MAX);
                     hart.set_x(16, rfnc::REMOTE_FENCE_I as u64);
                     hart.set_x(17, rfnc::EID_RFNC as u64);
-                    let Outcome::Fence(fence) = sbi.call(hart) else {
-                        panic!()
-                    };
+                    let Outcome::Fence(fence) = sbi.call(hart) else { panic!() };
                     assert!(fence.wait(hart));
                 }
                 finished.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
@@ -420,9 +355,7 @@ fn harts_that_fence_each_other_do_not_wait_for_ever() {
     hart.set_x(11, u64::MAX);
     hart.set_x(16, rfnc::REMOTE_FENCE_I as u64);
     hart.set_x(17, rfnc::EID_RFNC as u64);
-    let Outcome::Fence(fence) = sbi.call(hart) else {
-        panic!()
-    };
+    let Outcome::Fence(fence) = sbi.call(hart) else { panic!() };
     hart.shared().raise(cpu::event::PAUSE);
     assert!(!fence.wait(hart));
     harts[1].serve_requests();
@@ -446,10 +379,7 @@ fn the_system_resets_as_asked() {
     assert_eq!(power(1 << 32, 0), Err(INVALID));
     assert_eq!(power(0, 2), Err(INVALID));
     assert_eq!(power(0, 0xdfff_ffff), Err(INVALID));
-    assert!(matches!(
-        machine.outcome(0, legacy::LEGACY_SHUTDOWN, 0, &[]),
-        Outcome::Power(PowerRequest::Off(0))
-    ));
+    assert!(matches!(machine.outcome(0, legacy::LEGACY_SHUTDOWN, 0, &[]), Outcome::Power(PowerRequest::Off(0))));
 }
 
 #[test]
@@ -459,16 +389,9 @@ fn the_debug_console_moves_bytes_of_ram() {
     let call = |machine: &mut Machine, function, length, low, high| {
         machine.call(dbcn::EID_DBCN, function, &[length, low, high])
     };
-    assert_eq!(
-        call(&mut machine, dbcn::CONSOLE_WRITE, 5, BASE + SIZE - 5, 0),
-        (0, 3),
-        "it took three"
-    );
+    assert_eq!(call(&mut machine, dbcn::CONSOLE_WRITE, 5, BASE + SIZE - 5, 0), (0, 3), "it took three");
     assert_eq!(*machine.console.output.lock().unwrap(), b"hel");
-    assert_eq!(
-        machine.call(dbcn::EID_DBCN, dbcn::CONSOLE_WRITE_BYTE, &[0xff21]),
-        (0, 0)
-    );
+    assert_eq!(machine.call(dbcn::EID_DBCN, dbcn::CONSOLE_WRITE_BYTE, &[0xff21]), (0, 0));
     assert_eq!(machine.console.output.lock().unwrap().pop(), Some(b'!'));
 
     machine.console.input.lock().unwrap().extend(b"abcdef");
@@ -476,10 +399,7 @@ fn the_debug_console_moves_bytes_of_ram() {
     let mut bytes = [0; 6];
     machine.ram.read(BASE + 2, &mut bytes).unwrap();
     assert_eq!(bytes, *b"\0abcd\0");
-    assert!(matches!(
-        machine.outcome(0, legacy::LEGACY_CONSOLE_GETCHAR, 0, &[]),
-        Outcome::Continue
-    ));
+    assert!(matches!(machine.outcome(0, legacy::LEGACY_CONSOLE_GETCHAR, 0, &[]), Outcome::Continue));
     assert_eq!(machine.harts[0].x(10), u64::from(b'e'));
     assert_eq!(call(&mut machine, dbcn::CONSOLE_READ, 1 << 19, BASE, 0), (0, 1));
     assert_eq!(call(&mut machine, dbcn::CONSOLE_READ, 4, BASE, 0), (0, 0));
@@ -497,31 +417,18 @@ fn the_debug_console_moves_bytes_of_ram() {
             (2, u64::MAX, 0),
             (1, 0x1000_0000, 0),
         ] {
-            assert_eq!(
-                call(&mut machine, function, length, low, high),
-                (INVALID, 0),
-                "{length:#x} {low:#x} {high:#x}"
-            );
+            assert_eq!(call(&mut machine, function, length, low, high), (INVALID, 0), "{length:#x} {low:#x} {high:#x}");
         }
     }
 }
 
 #[test]
 fn a_byte_for_a_full_console_is_tried_again() {
-    let stuck = TestConsole {
-        stuck: true,
-        ..TestConsole::default()
-    };
+    let stuck = TestConsole { stuck: true, ..TestConsole::default() };
     let mut machine = machine(1, extensions(&[]), stuck);
-    for (extension, function) in [
-        (dbcn::EID_DBCN, dbcn::CONSOLE_WRITE_BYTE),
-        (legacy::LEGACY_CONSOLE_PUTCHAR, 0),
-    ] {
+    for (extension, function) in [(dbcn::EID_DBCN, dbcn::CONSOLE_WRITE_BYTE), (legacy::LEGACY_CONSOLE_PUTCHAR, 0)] {
         machine.harts[0].set_pc(BASE + 0x104);
-        assert!(matches!(
-            machine.outcome(0, extension, function, &[33, 44]),
-            Outcome::Continue
-        ));
+        assert!(matches!(machine.outcome(0, extension, function, &[33, 44]), Outcome::Continue));
         let hart = &machine.harts[0];
         assert_eq!((hart.pc(), hart.x(10), hart.x(11)), (BASE + 0x100, 33, 44));
     }
@@ -539,11 +446,7 @@ fn firmware_features() {
     assert_eq!(set(&mut machine, PTE_AD_HW_UPDATING, 1, 0), (0, 0));
     assert_eq!(get(&mut machine, PTE_AD_HW_UPDATING), (0, 1));
     assert_eq!(envcfg::ADUE.get(machine.harts[0].csrs().menvcfg), 1);
-    assert_eq!(
-        envcfg::ADUE.get(machine.harts[1].csrs().menvcfg),
-        0,
-        "features are local"
-    );
+    assert_eq!(envcfg::ADUE.get(machine.harts[1].csrs().menvcfg), 0, "features are local");
     assert_eq!(set(&mut machine, PTE_AD_HW_UPDATING, 2, 0), (INVALID, 0));
     assert_eq!(set(&mut machine, PTE_AD_HW_UPDATING, 0, 2), (INVALID, 0));
     assert_eq!(set(&mut machine, PTE_AD_HW_UPDATING, 0, 1), (0, 0));
@@ -572,10 +475,7 @@ fn a_lock_ends_with_the_hart() {
     for _ in 0..2 {
         machine.call(hsm::EID_HSM, hsm::HART_START, &[1, BASE, 0]);
         machine.sbi.wake(&mut machine.harts[1]);
-        assert_eq!(
-            machine.call_from(1, fwft::EID_FWFT, fwft::SET, &[feature, 1, 1]),
-            (0, 0)
-        );
+        assert_eq!(machine.call_from(1, fwft::EID_FWFT, fwft::SET, &[feature, 1, 1]), (0, 0));
         let _ = machine.outcome(1, hsm::EID_HSM, hsm::HART_STOP, &[]);
     }
 }
@@ -587,14 +487,7 @@ fn legacy_hart_masks_are_in_memory() {
     machine.ram.write(BASE + 0x100, &2_u64.to_le_bytes()).unwrap();
     let _ = machine.outcome(0, legacy::LEGACY_SEND_IPI, 0, &[BASE + 0x100]);
     assert_eq!(machine.harts[0].x(10), 0);
-    assert_eq!(
-        machine
-            .harts
-            .iter()
-            .map(|hart| hart.shared().pending() & SSIP)
-            .collect::<Vec<_>>(),
-        [0, SSIP]
-    );
+    assert_eq!(machine.harts.iter().map(|hart| hart.shared().pending() & SSIP).collect::<Vec<_>>(), [0, SSIP]);
     let Outcome::Fence(fence) = machine.outcome(0, legacy::LEGACY_REMOTE_SFENCE_VMA_ASID, 0, &[0, 0, 0, 1]) else {
         panic!()
     };
@@ -612,14 +505,7 @@ fn legacy_hart_masks_are_in_memory() {
     let csrs = hart.csrs();
     assert_eq!((csrs.sepc, csrs.scause, csrs.stval), (BASE + 0x40, 5, 0x10));
     let status = csrs.mstatus;
-    assert_eq!(
-        (
-            mstatus::SIE.get(status),
-            mstatus::SPIE.get(status),
-            mstatus::SPP.get(status)
-        ),
-        (0, 1, 1)
-    );
+    assert_eq!((mstatus::SIE.get(status), mstatus::SPIE.get(status), mstatus::SPP.get(status)), (0, 1, 1));
 }
 
 #[test]

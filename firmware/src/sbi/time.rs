@@ -49,10 +49,7 @@ impl Inner {
 
 impl SupervisorTimer {
     pub(super) fn new(clock: &Clock, hart: Arc<HartShared>) -> Self {
-        let inner = Arc::new(Inner {
-            hart,
-            deadline: Mutex::new(None),
-        });
+        let inner = Arc::new(Inner { hart, deadline: Mutex::new(None) });
         let (rung, now) = (inner.clone(), clock.clone());
         let alarm = clock.alarm(move || {
             let deadline = rung.lock();

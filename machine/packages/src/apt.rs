@@ -103,14 +103,9 @@ fn deb822_sources(text: &str) -> Vec<Source> {
     let mut sources = Vec::new();
     for fields in stanzas(text) {
         let words = |field: &str| -> Vec<String> {
-            fields
-                .get(field)
-                .map(|v| v.split_whitespace().map(str::to_owned).collect())
-                .unwrap_or_default()
+            fields.get(field).map(|v| v.split_whitespace().map(str::to_owned).collect()).unwrap_or_default()
         };
-        let disabled = fields
-            .get("enabled")
-            .is_some_and(|v| matches!(v.trim(), "no" | "false" | "0"));
+        let disabled = fields.get("enabled").is_some_and(|v| matches!(v.trim(), "no" | "false" | "0"));
         if disabled || !words("types").iter().any(|t| t == "deb") {
             continue;
         }
@@ -170,12 +165,7 @@ fn one_line_source(line: &str) -> Option<Source> {
     }
     let mut words = rest.split_whitespace().map(str::to_owned);
     let (uri, suite) = (words.next()?, words.next()?);
-    Some(Source {
-        uri,
-        suites: vec![suite],
-        components: words.collect(),
-        signed_by,
-    })
+    Some(Source { uri, suites: vec![suite], components: words.collect(), signed_by })
 }
 
 /// The proxy that the host's configuration names for a URL; `None` means none, `Some("DIRECT")` that none may be used.
@@ -194,11 +184,7 @@ pub(crate) fn proxy(configuration: &Path, url: &str) -> Option<String> {
     if let Ok(text) = fs::read_to_string(configuration.join("apt.conf")) {
         read_options(&text, &mut options);
     }
-    let schemes: &[&str] = if scheme == "https" {
-        &["https", "http"]
-    } else {
-        &["http"]
-    };
+    let schemes: &[&str] = if scheme == "https" { &["https", "http"] } else { &["http"] };
     schemes
         .iter()
         .flat_map(|s| [format!("acquire::{s}::proxy::{host}"), format!("acquire::{s}::proxy")])
@@ -302,10 +288,8 @@ mod tests {
 
     #[test]
     fn other_distributions_are_no_mirror() {
-        let folder = configuration(&[(
-            "sources.list",
-            "deb http://other.test/ubuntu noble main\ndeb cdrom:[x]/ sid main\n",
-        )]);
+        let folder =
+            configuration(&[("sources.list", "deb http://other.test/ubuntu noble main\ndeb cdrom:[x]/ sid main\n")]);
         assert_eq!(mirror(folder.path()), None);
         assert_eq!(mirror(&folder.path().join("absent")), None);
     }
@@ -313,25 +297,13 @@ mod tests {
     #[test]
     fn proxies_in_both_styles() {
         let folder = configuration(&[
-            (
-                "apt.conf.d/01proxy",
-                "/* a comment */ Acquire::HTTP::Proxy \"http://one.test:3142\"; // end\n",
-            ),
-            (
-                "apt.conf.d/02direct",
-                "# x \"\nAcquire { http { Proxy { direct.test \"DIRECT\"; }; }; };\n",
-            ),
-            (
-                "apt.conf.d/03ignored.bak",
-                "Acquire::http::Proxy \"http://wrong.test\";",
-            ),
+            ("apt.conf.d/01proxy", "/* a comment */ Acquire::HTTP::Proxy \"http://one.test:3142\"; // end\n"),
+            ("apt.conf.d/02direct", "# x \"\nAcquire { http { Proxy { direct.test \"DIRECT\"; }; }; };\n"),
+            ("apt.conf.d/03ignored.bak", "Acquire::http::Proxy \"http://wrong.test\";"),
         ]);
         let proxy = |url| proxy(folder.path(), url);
         assert_eq!(proxy("http://any.test/debian").as_deref(), Some("http://one.test:3142"));
-        assert_eq!(
-            proxy("https://any.test/debian").as_deref(),
-            Some("http://one.test:3142")
-        );
+        assert_eq!(proxy("https://any.test/debian").as_deref(), Some("http://one.test:3142"));
         assert_eq!(proxy("http://Direct.test/debian").as_deref(), Some("DIRECT"));
         assert_eq!(super::proxy(&folder.path().join("absent"), "http://any.test/"), None);
     }

@@ -129,10 +129,7 @@ impl Archive {
             let valid = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
             if name.is_empty() || !name.bytes().all(valid) {
                 let reason = format!("{name:?} is no name of a Debian {what} (letters, digits and \"-\")");
-                return Err(Error::Release {
-                    origin: "InRelease".into(),
-                    reason,
-                });
+                return Err(Error::Release { origin: "InRelease".into(), reason });
             }
         }
         Ok(Archive {
@@ -153,10 +150,7 @@ impl Archive {
     }
 
     pub(crate) fn scope(&self) -> Scope<'_> {
-        Scope {
-            suite: &self.settings.suite,
-            architecture: &self.settings.architecture,
-        }
+        Scope { suite: &self.settings.suite, architecture: &self.settings.architecture }
     }
 
     /// What the archive says about a package, or the best one that provides the name.
@@ -172,10 +166,7 @@ impl Archive {
     /// Fetches one package alone, without its dependencies.
     pub fn fetch_one(&self, name: &str) -> Result<Package> {
         let mut packages = self.fetch_all(|index| Ok(vec![resolve::one(index, name, &self.scope())?]))?;
-        packages.pop().ok_or_else(|| Error::Index {
-            origin: name.into(),
-            reason: "nothing was fetched".into(),
-        })
+        packages.pop().ok_or_else(|| Error::Index { origin: name.into(), reason: "nothing was fetched".into() })
     }
 
     /// Fetches packages with everything that they depend on, dependencies first.
@@ -189,11 +180,7 @@ impl Archive {
         let fetch = |records: Vec<Record>| records.iter().map(|record| self.fetch(record)).collect();
         match self.with_index(&choose).and_then(fetch) {
             Err(Error::Refused { url, reason }) if !self.is_fresh() => {
-                tracing::debug!(
-                    url,
-                    reason,
-                    "the cached index names a file that the mirror does not have"
-                );
+                tracing::debug!(url, reason, "the cached index names a file that the mirror does not have");
                 self.load_index(true)?;
                 fetch(self.with_index(&choose)?)
             }
@@ -277,10 +264,7 @@ impl Archive {
 
     /// The folder of a mirror's release file.
     fn release_folder(&self, mirror: &str) -> PathBuf {
-        self.cache
-            .path("dists")
-            .join(&self.settings.suite)
-            .join(&cache::sha256(mirror.as_bytes())[..16])
+        self.cache.path("dists").join(&self.settings.suite).join(&cache::sha256(mirror.as_bytes())[..16])
     }
 
     fn index_path(&self, entry: &Entry) -> PathBuf {
@@ -333,12 +317,7 @@ impl Archive {
                         // Another mirror's index serves only while this one is away.
                         Duration::MAX
                     };
-                    return Ok(Some(CachedIndex {
-                        index: Index::load(text),
-                        age,
-                        retry,
-                        failure,
-                    }));
+                    return Ok(Some(CachedIndex { index: Index::load(text), age, retry, failure }));
                 }
                 Ok(_) => tracing::debug!(origin, "the cached release file has no cached index"),
                 Err(error) => tracing::debug!("cached release file not used: {error}"),
@@ -392,17 +371,13 @@ impl Archive {
     fn fetch_reduced_index(&self, mirror: &Mirror, path: &str, entry: &Entry) -> Result<String> {
         let url = mirror.url(path);
         if entry.size > INDEX_LIMIT {
-            return Err(Error::Index {
-                origin: url,
-                reason: format!("{} bytes are too many", entry.size),
-            });
+            return Err(Error::Index { origin: url, reason: format!("{} bytes are too many", entry.size) });
         }
         let bytes = self.transfer("package index", mirror, path, entry.size, &entry.sha256, Vec::new())?;
         let mut reader: Box<dyn Read> = match path.rsplit_once('.') {
-            Some((_, "xz")) => Box::new(deb::xz(Cursor::new(bytes)).map_err(|e| Error::Index {
-                origin: url.clone(),
-                reason: e.to_string(),
-            })?),
+            Some((_, "xz")) => Box::new(
+                deb::xz(Cursor::new(bytes)).map_err(|e| Error::Index { origin: url.clone(), reason: e.to_string() })?,
+            ),
             Some((_, "gz")) => Box::new(flate2::read::MultiGzDecoder::new(Cursor::new(bytes))),
             _ => Box::new(Cursor::new(bytes)),
         };
@@ -412,10 +387,7 @@ impl Archive {
 
     /// A package's verified `.deb`, from the cache or the mirror.
     fn fetch(&self, record: &Record) -> Result<Package> {
-        let path = self
-            .cache
-            .path("debs")
-            .join(format!("{}_{}.deb", record.name, record.sha256));
+        let path = self.cache.path("debs").join(format!("{}_{}.deb", record.name, record.sha256));
         let package = Package {
             name: record.name.clone(),
             version: record.version.clone(),
@@ -430,14 +402,7 @@ impl Archive {
         }
         let file = Cache::temporary(&path)?;
         let what = format!("{} {}", record.name, record.version);
-        let file = self.transfer(
-            &what,
-            self.mirror()?,
-            &record.filename,
-            record.size,
-            &record.sha256,
-            file,
-        )?;
+        let file = self.transfer(&what, self.mirror()?, &record.filename, record.size, &record.sha256, file)?;
         cache::keep(file, &path)?;
         Ok(package)
     }
@@ -467,11 +432,7 @@ impl Archive {
                 return Err(mirror.broken(path, &std::io::ErrorKind::UnexpectedEof.into()));
             }
             if found != sha256 || length != size {
-                return Err(Error::Hash {
-                    origin: mirror.url(path),
-                    found,
-                    expected: sha256.to_owned(),
-                });
+                return Err(Error::Hash { origin: mirror.url(path), found, expected: sha256.to_owned() });
             }
             Ok(())
         })?;
@@ -565,13 +526,7 @@ mod tests {
     /// A server with `app`, which depends on `lib`.
     fn server() -> Server {
         let server = Server::start();
-        server.add(
-            "app",
-            "1",
-            "Depends: lib\n",
-            &[("./usr/bin/app", &[7; 100_000])],
-            Compression::Xz,
-        );
+        server.add("app", "1", "Depends: lib\n", &[("./usr/bin/app", &[7; 100_000])], Compression::Xz);
         server.add("lib", "1", "", &[("./usr/lib/lib.so", b"library")], Compression::Gzip);
         server.publish();
         server
@@ -602,9 +557,7 @@ mod tests {
         for package in &packages {
             package.unpack(&mut tree).unwrap();
         }
-        let Kind::File(content) = &tree.get("lib/lib.so").unwrap().kind else {
-            panic!()
-        };
+        let Kind::File(content) = &tree.get("lib/lib.so").unwrap().kind else { panic!() };
         assert_eq!(&*content.bytes().unwrap(), b"library");
         assert_eq!(server.requests(), 4);
         assert_eq!(fetch(&settings).unwrap(), packages);
@@ -613,18 +566,9 @@ mod tests {
         assert_eq!(fetch(&settings).unwrap(), packages);
         // Neither an index that has grown old nor a wish for a new one, nor another mirror fails for lack of a network.
         for change in [
-            Settings {
-                maximum_age: Duration::ZERO,
-                ..settings.clone()
-            },
-            Settings {
-                refresh: true,
-                ..settings.clone()
-            },
-            Settings {
-                mirror: Some("http://127.0.0.1:9/debian".into()),
-                ..settings.clone()
-            },
+            Settings { maximum_age: Duration::ZERO, ..settings.clone() },
+            Settings { refresh: true, ..settings.clone() },
+            Settings { mirror: Some("http://127.0.0.1:9/debian".into()), ..settings.clone() },
         ] {
             assert_eq!(fetch(&change).unwrap(), packages);
         }
@@ -639,17 +583,10 @@ mod tests {
         let server = server();
         let mirror = server.folder.path().join("mirror");
         server.write_folder(&mirror);
-        let settings = Settings {
-            mirror: Some(format!("file://{}", mirror.display())),
-            ..server.settings()
-        };
+        let settings = Settings { mirror: Some(format!("file://{}", mirror.display())), ..server.settings() };
         assert_eq!(fetch(&settings).unwrap().len(), 2);
         assert_eq!(server.requests(), 0);
-        let settings = Settings {
-            mirror: Some("/nowhere".into()),
-            cache: Some(mirror.join("c")),
-            ..settings
-        };
+        let settings = Settings { mirror: Some("/nowhere".into()), cache: Some(mirror.join("c")), ..settings };
         assert!(matches!(fetch(&settings), Err(Error::Refused { .. })));
     }
 
@@ -675,11 +612,7 @@ mod tests {
         let settings = server.settings();
         fetch(&settings).unwrap();
         let other = Key::generate().write(server.folder.path());
-        let error = fetch(&Settings {
-            keyring: Some(other),
-            ..settings
-        })
-        .unwrap_err();
+        let error = fetch(&Settings { keyring: Some(other), ..settings }).unwrap_err();
         assert!(matches!(error, Error::Signature { .. }), "{error}");
     }
 
@@ -730,20 +663,14 @@ mod tests {
         let archive = Archive::open(&settings).unwrap();
         assert_eq!(archive.find("app").unwrap().version, "1");
         assert_eq!(archive.fetch_one("app").unwrap().version, "2");
-        assert_eq!(
-            Archive::open(&settings).unwrap().fetch_one("more").unwrap().version,
-            "1"
-        );
+        assert_eq!(Archive::open(&settings).unwrap().fetch_one("more").unwrap().version, "1");
         assert_eq!(Archive::open(&settings).unwrap().find("app").unwrap().version, "2");
     }
 
     #[test]
     fn an_older_release_is_no_refresh() {
         let server = server();
-        let settings = Settings {
-            refresh: true,
-            ..server.settings()
-        };
+        let settings = Settings { refresh: true, ..server.settings() };
         fetch(&settings).unwrap();
         let text = crate::testing::release_text(&[], "");
         let date = text.lines().find(|line| line.starts_with("Date:")).unwrap();
@@ -751,13 +678,7 @@ mod tests {
         server.put("dists/trixie/InRelease", server.key.sign(&old).into_bytes());
         let error = fetch(&settings).unwrap_err();
         assert!(error.to_string().contains("older"), "{error}");
-        assert!(
-            fetch(&Settings {
-                refresh: false,
-                ..settings
-            })
-            .is_ok()
-        );
+        assert!(fetch(&Settings { refresh: false, ..settings }).is_ok());
     }
 
     #[test]
@@ -765,25 +686,11 @@ mod tests {
         let server = server();
         server.fault(DEB, Some(Fault::Absent));
         let error = fetch(&server.settings()).unwrap_err();
-        assert!(
-            matches!(error, Error::Refused { .. }) && error.to_string().contains("404"),
-            "{error}"
-        );
-        let other = Settings {
-            architecture: "s390x".into(),
-            ..server.settings()
-        };
+        assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains("404"), "{error}");
+        let other = Settings { architecture: "s390x".into(), ..server.settings() };
         assert!(fetch(&other).unwrap_err().to_string().contains("no packages for s390x"));
-        let other = Settings {
-            suite: "../x".into(),
-            ..server.settings()
-        };
-        assert!(
-            fetch(&other)
-                .unwrap_err()
-                .to_string()
-                .contains("no name of a Debian suite")
-        );
+        let other = Settings { suite: "../x".into(), ..server.settings() };
+        assert!(fetch(&other).unwrap_err().to_string().contains("no name of a Debian suite"));
     }
 
     #[test]

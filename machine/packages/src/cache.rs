@@ -39,9 +39,7 @@ impl Cache {
                 .cache_dir()
                 .join("vervet"),
         };
-        fs::create_dir_all(&root).map_err(|e| Error::NoCache {
-            reason: format!("{}: {e}", root.display()),
-        })?;
+        fs::create_dir_all(&root).map_err(|e| Error::NoCache { reason: format!("{}: {e}", root.display()) })?;
         Ok(Cache { root })
     }
 
@@ -53,10 +51,7 @@ impl Cache {
     /// A temporary file beside `path`, to be kept there with [`keep`]. Leftovers of processes that died are removed.
     pub(crate) fn temporary(path: &Path) -> Result<NamedTempFile> {
         let folder = prepare_parent(path)?;
-        tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .tempfile_in(folder)
-            .map_err(Error::io(folder, "write into"))
+        tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(folder).map_err(Error::io(folder, "write into"))
     }
 }
 
@@ -70,11 +65,8 @@ pub(crate) fn prepare_parent(path: &Path) -> Result<&Path> {
         let stale = age(&entry.path()).is_some_and(|age| age > Duration::from_secs(24 * 3600));
         if stale && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
             // Best effort: another process may be removing it too.
-            let _ = if entry.path().is_dir() {
-                fs::remove_dir_all(entry.path())
-            } else {
-                fs::remove_file(entry.path())
-            };
+            let _ =
+                if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }
     Ok(folder)
@@ -83,19 +75,12 @@ pub(crate) fn prepare_parent(path: &Path) -> Result<&Path> {
 /// A temporary folder beside `path`.
 pub(crate) fn temporary_folder(path: &Path) -> Result<tempfile::TempDir> {
     let folder = prepare_parent(path)?;
-    tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempdir_in(folder)
-        .map_err(Error::io(folder, "write into"))
+    tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(Error::io(folder, "write into"))
 }
 
 /// Gives a finished temporary file its name.
 pub(crate) fn keep(file: NamedTempFile, path: &Path) -> Result<()> {
-    file.persist(path).map_err(|e| Error::Io {
-        path: path.to_path_buf(),
-        action: "write",
-        source: e.error,
-    })?;
+    file.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), action: "write", source: e.error })?;
     Ok(())
 }
 
@@ -130,9 +115,7 @@ pub(crate) fn read_sealed(path: &Path) -> Option<Vec<u8>> {
 
 /// Whether a file has this SHA-256 (lower-case hexadecimal).
 pub(crate) fn is_intact(path: &Path, expected: &str) -> bool {
-    File::open(path)
-        .and_then(sha256_of)
-        .is_ok_and(|found| found == expected)
+    File::open(path).and_then(sha256_of).is_ok_and(|found| found == expected)
 }
 
 /// SHA-256 in lower-case hexadecimal.
@@ -156,10 +139,7 @@ fn sha256_of(mut reader: impl Read) -> io::Result<String> {
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char])
-        .collect()
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)] as char, DIGITS[usize::from(b & 15)] as char]).collect()
 }
 
 /// Time since a file was written; zero if the clock went back meanwhile, `None` if there is no such file.

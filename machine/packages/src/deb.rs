@@ -26,10 +26,7 @@ pub struct Limits {
 impl Default for Limits {
     /// A million files, 16 GiB: Debian's largest package, a kernel's debugging symbols, has 9 GB.
     fn default() -> Self {
-        Limits {
-            entries: 1 << 20,
-            bytes: 16 << 30,
-        }
+        Limits { entries: 1 << 20, bytes: 16 << 30 }
     }
 }
 
@@ -45,18 +42,13 @@ pub(crate) fn xz(reader: impl Read + 'static) -> io::Result<Box<dyn Read>> {
 
 /// Finds `data.tar.*` and returns its unpacked stream.
 fn data(path: &Path) -> Result<Box<dyn Read>> {
-    let refused = |reason: String| Error::Deb {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let refused = |reason: String| Error::Deb { path: path.to_path_buf(), reason };
     let truncated = |e: io::Error| refused(format!("it is no complete package: {e}"));
     let mut file = File::open(path).map_err(Error::io(path, "read"))?;
     let mut magic = [0; AR_MAGIC.len()];
     file.read_exact(&mut magic).map_err(truncated)?;
     if &magic != AR_MAGIC {
-        return Err(refused(
-            "it is no Debian package: it does not begin with \"!<arch>\"".into(),
-        ));
+        return Err(refused("it is no Debian package: it does not begin with \"!<arch>\"".into()));
     }
     loop {
         let mut header = [0; AR_HEADER];
@@ -67,13 +59,11 @@ fn data(path: &Path) -> Result<Box<dyn Read>> {
         }
         let name = text(0..16);
         let name = name.trim_end_matches('/');
-        let size: u64 = text(48..58)
-            .parse()
-            .map_err(|_| refused(format!("the size of member {name:?} is no number")))?;
+        let size: u64 =
+            text(48..58).parse().map_err(|_| refused(format!("the size of member {name:?} is no number")))?;
         let Some(format) = name.strip_prefix("data.tar") else {
             // Members are padded to an even length.
-            file.seek(SeekFrom::Current((size + size % 2) as i64))
-                .map_err(truncated)?;
+            file.seek(SeekFrom::Current((size + size % 2) as i64)).map_err(truncated)?;
             continue;
         };
         let member = BufReader::with_capacity(1 << 17, file).take(size);
@@ -85,9 +75,7 @@ fn data(path: &Path) -> Result<Box<dyn Read>> {
                 Ok(decoder) => Ok(Box::new(decoder)),
                 Err(e) => Err(refused(format!("{name}: {e}"))),
             },
-            _ => Err(refused(format!(
-                "{name} is compressed in a way that is not supported (xz, zstd and gzip are)"
-            ))),
+            _ => Err(refused(format!("{name} is compressed in a way that is not supported (xz, zstd and gzip are)"))),
         };
     }
 }
@@ -111,15 +99,9 @@ pub(crate) enum EntryKind {
 
 /// Calls `see` for each entry of a package's data, in the order of the archive.
 pub(crate) fn visit(path: &Path, limits: &Limits, mut see: impl FnMut(Entry<'_>) -> Result<()>) -> Result<()> {
-    let refused = |reason: String| Error::Deb {
-        path: path.to_path_buf(),
-        reason,
-    };
+    let refused = |reason: String| Error::Deb { path: path.to_path_buf(), reason };
     let broken = |e: io::Error| refused(format!("it cannot be unpacked: {e}"));
-    let mut archive = tar::Archive::new(Limited {
-        reader: data(path)?,
-        left: limits.bytes,
-    });
+    let mut archive = tar::Archive::new(Limited { reader: data(path)?, left: limits.bytes });
     for (count, entry) in archive.entries().map_err(broken)?.enumerate() {
         let mut entry = entry.map_err(broken)?;
         if count as u64 >= limits.entries {
@@ -127,10 +109,7 @@ pub(crate) fn visit(path: &Path, limits: &Limits, mut see: impl FnMut(Entry<'_>)
         }
         let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
             Ok(text) => Ok(text.to_owned()),
-            Err(_) => Err(refused(format!(
-                "the name {:?} is not UTF-8",
-                String::from_utf8_lossy(bytes)
-            ))),
+            Err(_) => Err(refused(format!("the name {:?} is not UTF-8", String::from_utf8_lossy(bytes)))),
         };
         let name = text(&entry.path_bytes())?;
         let link = match entry.link_name_bytes() {
@@ -169,12 +148,7 @@ pub(crate) fn visit(path: &Path, limits: &Limits, mut see: impl FnMut(Entry<'_>)
             EntryType::XGlobalHeader => continue,
             other => return Err(refused(format!("{name}: entries of type {other:?} are not supported"))),
         };
-        see(Entry {
-            path: name,
-            kind,
-            metadata,
-            reader: &mut entry,
-        })?;
+        see(Entry { path: name, kind, metadata, reader: &mut entry })?;
     }
     // The archive ends before its compressed stream does, whose check sums stand last.
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(broken)?;
@@ -190,10 +164,8 @@ struct Limited<R> {
 impl<R: Read> Read for Limited<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.reader.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::other("it unpacks to too many bytes"))?;
+        self.left =
+            self.left.checked_sub(count as u64).ok_or_else(|| io::Error::other("it unpacks to too many bytes"))?;
         Ok(count)
     }
 }
@@ -204,21 +176,12 @@ fn add(
     entry: Entry<'_>,
     store: impl FnOnce(&str, &mut dyn Read) -> Result<Content>,
 ) -> Result<()> {
-    let Entry {
-        path,
-        kind,
-        metadata,
-        reader,
-    } = entry;
+    let Entry { path, kind, metadata, reader } = entry;
     match kind {
         EntryKind::Other(Kind::Symlink(target)) => {
             // Checked as any link; then with the package's owner and time.
             tree.symlink(&path, &target)?;
-            if let Some(Node {
-                kind: kind @ Kind::Symlink(_),
-                ..
-            }) = tree.get(&path).cloned()
-            {
+            if let Some(Node { kind: kind @ Kind::Symlink(_), .. }) = tree.get(&path).cloned() {
                 tree.insert(&path, Node { kind, metadata })?;
             }
         }
@@ -229,13 +192,7 @@ fn add(
             let empty = Kind::File(Arc::new(Content::Bytes(Vec::new())));
             let place = tree.insert(&path, Node { kind: empty, metadata })?;
             let content = store(&place, reader)?;
-            tree.insert(
-                &place,
-                Node {
-                    kind: Kind::File(Arc::new(content)),
-                    metadata,
-                },
-            )?;
+            tree.insert(&place, Node { kind: Kind::File(Arc::new(content)), metadata })?;
         }
     }
     Ok(())
@@ -249,10 +206,9 @@ pub fn unpack(deb: &Path, tree: &mut FileTree, limits: &Limits) -> Result<()> {
     visit(deb, limits, |entry| {
         add(tree, entry, |_, reader| {
             let mut bytes = Vec::new();
-            reader.read_to_end(&mut bytes).map_err(|e| Error::Deb {
-                path: deb.to_path_buf(),
-                reason: e.to_string(),
-            })?;
+            reader
+                .read_to_end(&mut bytes)
+                .map_err(|e| Error::Deb { path: deb.to_path_buf(), reason: e.to_string() })?;
             Ok(Content::Bytes(bytes))
         })
     })
@@ -271,11 +227,7 @@ pub fn unpack_to_folder<'a>(
     limits: &Limits,
 ) -> Result<FileTree> {
     fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
-    if fs::read_dir(folder)
-        .map_err(Error::io(folder, "read"))?
-        .next()
-        .is_some()
-    {
+    if fs::read_dir(folder).map_err(Error::io(folder, "read"))?.next().is_some() {
         return Err(Error::Io {
             path: folder.to_path_buf(),
             action: "unpack into the folder",
@@ -301,10 +253,7 @@ pub fn unpack_to_folder<'a>(
                 let mut length = 0;
                 let mut buffer = vec![0; 1 << 16];
                 loop {
-                    let broken = |e: io::Error| Error::Deb {
-                        path: deb.to_path_buf(),
-                        reason: e.to_string(),
-                    };
+                    let broken = |e: io::Error| Error::Deb { path: deb.to_path_buf(), reason: e.to_string() };
                     let count = reader.read(&mut buffer).map_err(broken)?;
                     if count == 0 {
                         break;
@@ -361,10 +310,7 @@ fn host_path(folder: &Path, path: &str) -> Result<PathBuf> {
             (Some(std::path::Component::Normal(part)), None) => host.push(part),
             _ => {
                 let reason = "this host cannot have a file of that name".into();
-                return Err(Error::Tree {
-                    path: path.to_owned(),
-                    reason,
-                });
+                return Err(Error::Tree { path: path.to_owned(), reason });
             }
         }
     }
@@ -428,11 +374,7 @@ mod tests {
         }
         let mut zstd = Vec::new();
         ruzstd::encoding::compress(&data[..], &mut zstd, ruzstd::encoding::CompressionLevel::Fastest);
-        let tree = unpacked(&crate::testing::ar(&[
-            ("debian-binary", b"2.0\n"),
-            ("data.tar.zst", &zstd),
-        ]))
-        .unwrap();
+        let tree = unpacked(&crate::testing::ar(&[("debian-binary", b"2.0\n"), ("data.tar.zst", &zstd)])).unwrap();
         assert_eq!(bytes(&tree, "bin/sh"), b"shell");
     }
 
@@ -467,9 +409,7 @@ mod tests {
             }
             header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path.as_bytes());
             header.set_cksum();
-            builder
-                .append(&header, &b"x"[..if link.is_some() { 0 } else { 1 }])
-                .unwrap();
+            builder.append(&header, &b"x"[..if link.is_some() { 0 } else { 1 }]).unwrap();
             let result = unpacked(&deb(&builder.into_inner().unwrap(), Compression::Gzip));
             assert!(matches!(result, Err(Error::Tree { .. })), "{path}: {result:?}");
         }
@@ -478,38 +418,11 @@ mod tests {
     #[test]
     fn limits_hold() {
         let many = deb(&tar(&[("./a", b"x"), ("./b", b"x"), ("./c", b"x")]), Compression::Gzip);
-        assert!(
-            unpacked_within(
-                &many,
-                &Limits {
-                    entries: 3,
-                    bytes: 1 << 20
-                }
-            )
-            .is_ok()
-        );
-        assert!(
-            unpacked_within(
-                &many,
-                &Limits {
-                    entries: 2,
-                    bytes: 1 << 20
-                }
-            )
-            .is_err()
-        );
+        assert!(unpacked_within(&many, &Limits { entries: 3, bytes: 1 << 20 }).is_ok());
+        assert!(unpacked_within(&many, &Limits { entries: 2, bytes: 1 << 20 }).is_err());
         let bomb = deb(&tar(&[("./zeros", &[0; 1 << 20])]), Compression::Xz);
         assert!(bomb.len() < 10_000);
-        assert!(
-            unpacked_within(
-                &bomb,
-                &Limits {
-                    entries: 9,
-                    bytes: 1 << 19
-                }
-            )
-            .is_err()
-        );
+        assert!(unpacked_within(&bomb, &Limits { entries: 9, bytes: 1 << 19 }).is_err());
         // A size that the archive does not have is not believed.
         let mut header = tar_header(EntryType::Regular);
         header.set_path("huge").unwrap();

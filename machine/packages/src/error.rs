@@ -154,10 +154,7 @@ pub enum Error {
 impl Error {
     /// Whether a mirror that is absent, unknown or away is the cause, so that a cached answer may serve instead.
     pub fn is_network(&self) -> bool {
-        matches!(
-            self,
-            Error::NoMirror | Error::Unreachable { .. } | Error::Refused { .. }
-        )
+        matches!(self, Error::NoMirror | Error::Unreachable { .. } | Error::Refused { .. })
     }
 
     /// For `map_err`: an I/O error with the path and what was tried.

@@ -77,9 +77,7 @@ impl Relation {
     /// Parses `name[:qualifier] [(operator version)] [[architectures]] [<profiles>]`. The qualifier does not matter in an
     /// archive of one architecture, and the last two occur in source packages only.
     fn parse(text: &str) -> Option<Self> {
-        let end = text
-            .find(|c: char| c.is_whitespace() || "(:[<".contains(c))
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| c.is_whitespace() || "(:[<".contains(c)).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
         let version = match rest.split_once('(').and_then(|(_, rest)| rest.split_once(')')) {
             Some((condition, _)) => {
@@ -90,10 +88,7 @@ impl Relation {
             }
             None => None,
         };
-        (!name.is_empty()).then(|| Relation {
-            name: name.to_owned(),
-            version,
-        })
+        (!name.is_empty()).then(|| Relation { name: name.to_owned(), version })
     }
 
     /// Whether a package of this version satisfies the condition.
@@ -125,31 +120,22 @@ impl Relation {
 
 /// Parses `a | b, c (>= 1)`; entries that make no sense are left out.
 fn relations(text: &str) -> Vec<Vec<Relation>> {
-    let groups = text
-        .split(',')
-        .map(|group| group.split('|').filter_map(|r| Relation::parse(r.trim())).collect());
+    let groups = text.split(',').map(|group| group.split('|').filter_map(|r| Relation::parse(r.trim())).collect());
     groups.filter(|group: &Vec<Relation>| !group.is_empty()).collect()
 }
 
 impl Index {
     /// Reduces an archive's `Packages` to what [`Index::load`] takes.
     pub(crate) fn reduce(mut packages: impl BufRead, origin: &str) -> Result<String> {
-        let refused = |reason: String| Error::Index {
-            origin: origin.to_owned(),
-            reason,
-        };
+        let refused = |reason: String| Error::Index { origin: origin.to_owned(), reason };
         let mut stanzas: Vec<String> = Vec::new();
         let mut stanza = String::new();
         let mut keeping = false;
         let mut line = Vec::new();
         loop {
             line.clear();
-            let length = packages
-                .read_until(b'\n', &mut line)
-                .map_err(|e| refused(e.to_string()))?;
-            let text = std::str::from_utf8(&line)
-                .map_err(|_| refused("it is not UTF-8".into()))?
-                .trim_end();
+            let length = packages.read_until(b'\n', &mut line).map_err(|e| refused(e.to_string()))?;
+            let text = std::str::from_utf8(&line).map_err(|_| refused("it is not UTF-8".into()))?.trim_end();
             if text.is_empty() {
                 if stanza.starts_with("Package: ") {
                     stanzas.push(std::mem::take(&mut stanza));
@@ -175,11 +161,7 @@ impl Index {
             }
         }
         let version = |stanza: &str| field(stanza, "Version").unwrap_or_default().to_owned();
-        stanzas.sort_by(|a, b| {
-            package(a)
-                .cmp(package(b))
-                .then_with(|| version::compare(&version(b), &version(a)))
-        });
+        stanzas.sort_by(|a, b| package(a).cmp(package(b)).then_with(|| version::compare(&version(b), &version(a))));
         Ok(stanzas.join("\n"))
     }
 
@@ -200,11 +182,7 @@ impl Index {
             }
             position += line.len();
         }
-        Index {
-            text,
-            stanzas,
-            providers,
-        }
+        Index { text, stanzas, providers }
     }
 
     fn stanza(&self, start: usize) -> &str {
@@ -214,13 +192,9 @@ impl Index {
 
     /// The packages of this very name, the highest version first.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = Record> {
-        let first = self
-            .stanzas
-            .partition_point(|&start| package(self.stanza(start)) < name);
+        let first = self.stanzas.partition_point(|&start| package(self.stanza(start)) < name);
         let named = self.stanzas[first..].iter().map(|&start| self.stanza(start));
-        named
-            .take_while(move |stanza| package(stanza) == name)
-            .filter_map(record)
+        named.take_while(move |stanza| package(stanza) == name).filter_map(record)
     }
 
     /// The packages that provide a name, those first that systems need most.
@@ -238,10 +212,7 @@ impl Index {
 }
 
 fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
-    stanza
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
+    stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 fn package(stanza: &str) -> &str {
@@ -331,14 +302,8 @@ pub(crate) mod tests {
     #[test]
     fn relations_of_all_kinds() {
         let parsed = relations("python3:any (>> 3.5~), a | b:native (= 1:2-3) [riscv64] <!nocheck>, , c(<<4)");
-        let text: Vec<Vec<String>> = parsed
-            .iter()
-            .map(|g| g.iter().map(|r| r.to_string()).collect())
-            .collect();
-        assert_eq!(
-            text,
-            [vec!["python3 (>> 3.5~)"], vec!["a", "b (= 1:2-3)"], vec!["c (<< 4)"]]
-        );
+        let text: Vec<Vec<String>> = parsed.iter().map(|g| g.iter().map(|r| r.to_string()).collect()).collect();
+        assert_eq!(text, [vec!["python3 (>> 3.5~)"], vec!["a", "b (= 1:2-3)"], vec!["c (<< 4)"]]);
         let relation = Relation::parse("a (>= 2)").unwrap();
         assert!(relation.accepts("2-1") && !relation.accepts("2~rc"));
         let provided = |text| Relation::parse(text).unwrap();
@@ -350,10 +315,7 @@ pub(crate) mod tests {
     #[test]
     fn records_that_lead_astray_are_left_out() {
         for bad in ["Filename: ../x\n", "Filename: /etc/passwd\n", "Filename: a//b\n"] {
-            let text = format!(
-                "Package: a\nVersion: 1\nArchitecture: all\n{bad}Size: 1\nSHA256: {}\n",
-                "0".repeat(64)
-            );
+            let text = format!("Package: a\nVersion: 1\nArchitecture: all\n{bad}Size: 1\nSHA256: {}\n", "0".repeat(64));
             let index = Index::load(Index::reduce(text.as_bytes(), "test").unwrap());
             assert!(index.named("a").next().is_none(), "{bad}");
         }

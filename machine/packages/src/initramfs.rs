@@ -43,10 +43,7 @@ impl Default for Initramfs {
 impl Initramfs {
     /// An initramfs with nothing but the directories and links of a merged `/usr`.
     pub fn new() -> Self {
-        Initramfs {
-            tree: FileTree::with_merged_usr(),
-            mtime: 0,
-        }
+        Initramfs { tree: FileTree::with_merged_usr(), mtime: 0 }
     }
 
     /// The tree, to be looked at or changed.
@@ -143,10 +140,7 @@ impl Initramfs {
         let file = cache::Cache::temporary(path)?;
         let mut encoder = flate2::write::GzEncoder::new(BufWriter::new(file.as_file()), flate2::Compression::default());
         self.write_to(&mut encoder)?;
-        encoder
-            .finish()
-            .and_then(|mut writer| writer.flush())
-            .map_err(Error::io(path, "write"))?;
+        encoder.finish().and_then(|mut writer| writer.flush()).map_err(Error::io(path, "write"))?;
         cache::keep(file, path)
     }
 }
@@ -167,11 +161,7 @@ fn underscored(alias: &str) -> String {
 
 /// Writes a tree as a cpio archive.
 fn write_cpio(tree: &FileTree, mtime: u32, writer: impl Write) -> Result<()> {
-    let mut cpio = Cpio {
-        writer,
-        position: 0,
-        mtime,
-    };
+    let mut cpio = Cpio { writer, position: 0, mtime };
     // Names of one file, so that the last of them can carry the content (as cpio's readers expect) under the first's
     // inode number.
     let mut links: HashMap<*const Content, Links> = HashMap::new();
@@ -181,16 +171,7 @@ fn write_cpio(tree: &FileTree, mtime: u32, writer: impl Write) -> Result<()> {
         }
     }
     for (inode, (path, node)) in (1u32..).zip(tree.iter().filter(|(path, _)| !path.is_empty())) {
-        let mut member = Member {
-            path,
-            node,
-            inode,
-            links: 1,
-            major: 0,
-            minor: 0,
-            type_bits: 0,
-            body: Body::None,
-        };
+        let mut member = Member { path, node, inode, links: 1, major: 0, minor: 0, type_bits: 0, body: Body::None };
         match &node.kind {
             Kind::Directory => {
                 member.type_bits = S_IFDIR;
@@ -315,10 +296,7 @@ impl<W: Write> Cpio<W> {
         self.position += copied;
         if copied != expected {
             let reason = "the file became shorter while it was in use".into();
-            return Err(Error::Tree {
-                path: path.display().to_string(),
-                reason,
-            });
+            return Err(Error::Tree { path: path.display().to_string(), reason });
         }
         Ok(())
     }
@@ -330,9 +308,7 @@ impl<W: Write> Cpio<W> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.writer
-            .write_all(bytes)
-            .map_err(Error::io(Path::new("initramfs"), "write"))?;
+        self.writer.write_all(bytes).map_err(Error::io(Path::new("initramfs"), "write"))?;
         self.position += bytes.len() as u64;
         Ok(())
     }
@@ -374,11 +350,7 @@ mod tests {
     #[test]
     fn members_of_every_kind() {
         let mut initramfs = Initramfs::new().mtime(7);
-        initramfs = initramfs
-            .file("bin/sh", "shell", 0o4755)
-            .unwrap()
-            .init("#!/bin/sh\n")
-            .unwrap();
+        initramfs = initramfs.file("bin/sh", "shell", 0o4755).unwrap().init("#!/bin/sh\n").unwrap();
         initramfs.tree().hard_link("bin/ash", "bin/sh").unwrap();
         initramfs.tree().character_device("dev/console", 0o600, 5, 1).unwrap();
         let bytes = initramfs.to_bytes().unwrap();
@@ -401,16 +373,10 @@ mod tests {
         ];
         assert_eq!(names, expected);
         let get = |name: &str| members.iter().find(|m| m.name == name).unwrap();
-        assert_eq!(
-            (get("bin").fields[1], get("bin").body.as_slice()),
-            (0o120777, &b"usr/bin"[..])
-        );
+        assert_eq!((get("bin").fields[1], get("bin").body.as_slice()), (0o120777, &b"usr/bin"[..]));
         assert_eq!(get("usr").fields[1], 0o040755);
         let console = get("dev/console");
-        assert_eq!(
-            (console.fields[1], console.fields[9], console.fields[10]),
-            (0o020600, 5, 1)
-        );
+        assert_eq!((console.fields[1], console.fields[9], console.fields[10]), (0o020600, 5, 1));
         let (first, last) = (get("usr/bin/ash"), get("usr/bin/sh"));
         assert_eq!((first.fields[1], first.fields[4], first.fields[5]), (0o104755, 2, 7));
         assert_eq!(first.fields[0], last.fields[0]);
@@ -433,19 +399,14 @@ mod tests {
             aliases: vec![format!("fs-{name}"), "of:[a-z]-x".into()],
         };
         let initramfs = Initramfs::new().folder("", folder.path()).unwrap();
-        let initramfs = initramfs
-            .modules("6.12", &[module("crc16", &[]), module("ext4", &["crc16"])])
-            .unwrap();
+        let initramfs = initramfs.modules("6.12", &[module("crc16", &[]), module("ext4", &["crc16"])]).unwrap();
         let path = folder.path().join("out/initrd");
         initramfs.write_file(&path).unwrap();
         let members = read(&std::fs::read(&path).unwrap());
         let body =
             |name: &str| String::from_utf8(members.iter().find(|m| m.name == name).unwrap().body.clone()).unwrap();
         assert_eq!(body("data"), "from the host");
-        assert_eq!(
-            body("usr/lib/modules/6.12/modules.dep"),
-            "kernel/crc16.ko: \nkernel/ext4.ko: kernel/crc16.ko\n"
-        );
+        assert_eq!(body("usr/lib/modules/6.12/modules.dep"), "kernel/crc16.ko: \nkernel/ext4.ko: kernel/crc16.ko\n");
         let aliases = "alias fs_crc16 crc16\nalias of:[a-z]_x crc16\nalias fs_ext4 ext4\nalias of:[a-z]_x ext4\n";
         assert_eq!(body("usr/lib/modules/6.12/modules.alias"), aliases);
         let order = "/usr/lib/modules/6.12/kernel/crc16.ko\n/usr/lib/modules/6.12/kernel/ext4.ko\n";
@@ -453,9 +414,7 @@ mod tests {
         let packed = folder.path().join("out/initrd.gz");
         initramfs.write_gzip_file(&packed).unwrap();
         let mut unpacked = Vec::new();
-        flate2::read::GzDecoder::new(File::open(&packed).unwrap())
-            .read_to_end(&mut unpacked)
-            .unwrap();
+        flate2::read::GzDecoder::new(File::open(&packed).unwrap()).read_to_end(&mut unpacked).unwrap();
         assert_eq!(unpacked, std::fs::read(&path).unwrap());
     }
 }

@@ -80,10 +80,8 @@ impl Archive {
         let result = extract(name, &packages, &folder, |bytes| progress.advance(bytes));
         progress.end();
         result?;
-        Kernel::load(name, &folder).ok_or_else(|| Error::Kernel {
-            package: name.to_owned(),
-            reason: "the cache has lost it".into(),
-        })
+        Kernel::load(name, &folder)
+            .ok_or_else(|| Error::Kernel { package: name.to_owned(), reason: "the cache has lost it".into() })
     }
 }
 
@@ -96,15 +94,9 @@ fn kernel_packages(index: &Index, record: &Record) -> Result<Vec<Record>> {
             continue;
         }
         for relation in record.depends.iter().filter_map(|group| group.first()) {
-            let part = ["linux-image-", "linux-modules-", "linux-binary-"]
-                .iter()
-                .any(|p| relation.name.starts_with(p));
+            let part = ["linux-image-", "linux-modules-", "linux-binary-"].iter().any(|p| relation.name.starts_with(p));
             if part && !relation.name.ends_with("-dbg") {
-                open.extend(
-                    index
-                        .named(&relation.name)
-                        .find(|record| relation.accepts(&record.version)),
-                );
+                open.extend(index.named(&relation.name).find(|record| relation.accepts(&record.version)));
             }
         }
         packages.push(record);
@@ -122,20 +114,13 @@ fn extract(name: &str, packages: &[Package], folder: &Path, mut advance: impl Fn
     let mut count = 0;
     for package in packages {
         visit_kernel_files(package, |file, release_found, reader| {
-            let broken = |e: std::io::Error| Error::Deb {
-                path: package.path.clone(),
-                reason: e.to_string(),
-            };
+            let broken = |e: std::io::Error| Error::Deb { path: package.path.clone(), reason: e.to_string() };
             release.get_or_insert_with(|| release_found.to_owned());
             if file == "modules.builtin" {
                 return reader.read_to_string(&mut builtin).map(drop).map_err(broken);
             }
             // Names of our own: what the package calls its files never becomes a path of the host.
-            let path = if file == IMAGE {
-                file.to_owned()
-            } else {
-                format!("{count}.module")
-            };
+            let path = if file == IMAGE { file.to_owned() } else { format!("{count}.module") };
             count += 1;
             has_image |= file == IMAGE;
             let host = temporary.path().join(&path);
@@ -157,10 +142,7 @@ fn extract(name: &str, packages: &[Package], folder: &Path, mut advance: impl Fn
     }
     if !has_image {
         let reason = "it holds no kernel image (/boot/vmlinux-*)".into();
-        return Err(Error::Kernel {
-            package: name.to_owned(),
-            reason,
-        });
+        return Err(Error::Kernel { package: name.to_owned(), reason });
     }
     let builtin: Vec<String> = builtin.lines().map(module_name).collect();
     let release = release.unwrap_or_default();
@@ -185,10 +167,7 @@ fn visit_kernel_files(package: &Package, mut see: impl FnMut(&str, &str, &mut dy
             return Ok(());
         }
         let path = entry.path.trim_start_matches("./").trim_start_matches('/');
-        if let Some(release) = ["boot/vmlinux-", "boot/vmlinuz-"]
-            .iter()
-            .find_map(|prefix| path.strip_prefix(prefix))
-        {
+        if let Some(release) = ["boot/vmlinux-", "boot/vmlinuz-"].iter().find_map(|prefix| path.strip_prefix(prefix)) {
             return see(IMAGE, release, entry.reader);
         }
         let modules = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/");
@@ -205,9 +184,7 @@ fn visit_kernel_files(package: &Package, mut see: impl FnMut(&str, &str, &mut dy
 }
 
 fn is_module(path: &str) -> bool {
-    [".ko", ".ko.xz", ".ko.gz", ".ko.zst"]
-        .iter()
-        .any(|suffix| path.ends_with(suffix))
+    [".ko", ".ko.xz", ".ko.gz", ".ko.zst"].iter().any(|suffix| path.ends_with(suffix))
 }
 
 /// `kernel/fs/ext4/ext4.ko.xz` → `ext4`; the kernel itself takes `-` and `_` for the same.
@@ -228,24 +205,14 @@ impl Kernel {
         for line in lines {
             let mut words = line.split(' ');
             let (sha256, host, guest) = (words.next()?, words.next()?, words.next()?);
-            let file = KernelFile {
-                host: folder.join(host),
-                sha256: sha256.to_owned(),
-                guest: guest.to_owned(),
-            };
+            let file = KernelFile { host: folder.join(host), sha256: sha256.to_owned(), guest: guest.to_owned() };
             if guest == IMAGE {
                 image = Some(file);
             } else {
                 modules.insert(module_name(guest), file);
             }
         }
-        Some(Kernel {
-            package: package.to_owned(),
-            release,
-            image: image?,
-            modules,
-            builtin,
-        })
+        Some(Kernel { package: package.to_owned(), release, image: image?, modules, builtin })
     }
 
     /// The kernel's release, as `uname -r` says it.
@@ -304,16 +271,11 @@ impl Kernel {
 
     /// A module and the names of those that it needs.
     fn read(&self, name: &str, wanted_by: &str) -> Result<(Module, Vec<String>)> {
-        let refused = |reason: String| Error::Kernel {
-            package: self.package.clone(),
-            reason,
-        };
-        let file = self.modules.get(name).ok_or_else(|| {
-            refused(format!(
-                "there is no module {name} (wanted by {wanted_by}) in {}",
-                self.release
-            ))
-        })?;
+        let refused = |reason: String| Error::Kernel { package: self.package.clone(), reason };
+        let file = self
+            .modules
+            .get(name)
+            .ok_or_else(|| refused(format!("there is no module {name} (wanted by {wanted_by}) in {}", self.release)))?;
         let packed = fs::read(&file.host).map_err(Error::io(&file.host, "read"))?;
         if cache::sha256(&packed) != file.sha256 {
             return Err(Error::Hash {
@@ -324,10 +286,7 @@ impl Kernel {
         }
         let bytes = unpack_module(packed, &file.guest).map_err(|e| refused(format!("{}: {e}", file.guest)))?;
         let info = Info::read(&bytes).ok_or_else(|| refused(format!("{} is no kernel module", file.guest)))?;
-        let end = file
-            .guest
-            .find(".ko")
-            .map_or(file.guest.len(), |start| start + ".ko".len());
+        let end = file.guest.find(".ko").map_or(file.guest.len(), |start| start + ".ko".len());
         let module = Module {
             name: name.to_owned(),
             path: file.guest[..end].to_owned(),
@@ -346,13 +305,7 @@ fn dependencies(needs: &[String], loaded: &[Module]) -> Vec<String> {
         wanted.insert(&module.path);
         wanted.extend(module.depends.iter().map(String::as_str));
     }
-    loaded
-        .iter()
-        .rev()
-        .map(|module| &module.path)
-        .filter(|path| wanted.contains(path.as_str()))
-        .cloned()
-        .collect()
+    loaded.iter().rev().map(|module| &module.path).filter(|path| wanted.contains(path.as_str())).cloned().collect()
 }
 
 fn unpack_module(packed: Vec<u8>, path: &str) -> std::io::Result<Vec<u8>> {
@@ -382,26 +335,15 @@ impl Info {
     /// `None` if it is no module.
     fn read(module: &[u8]) -> Option<Self> {
         let elf = goblin::elf::Elf::parse(module).ok()?;
-        let section = elf
-            .section_headers
-            .iter()
-            .find(|s| elf.shdr_strtab.get_at(s.sh_name) == Some(".modinfo"))?;
+        let section = elf.section_headers.iter().find(|s| elf.shdr_strtab.get_at(s.sh_name) == Some(".modinfo"))?;
         let entries: Vec<&str> = module
             .get(section.file_range()?)?
             .split(|&byte| byte == 0)
             .filter_map(|entry| std::str::from_utf8(entry).ok())
             .collect();
         let depends = entries.iter().find_map(|entry| entry.strip_prefix("depends="))?;
-        let depends = depends
-            .split(',')
-            .filter(|name| !name.is_empty())
-            .map(module_name)
-            .collect();
-        let aliases = entries
-            .iter()
-            .filter_map(|entry| entry.strip_prefix("alias="))
-            .map(str::to_owned)
-            .collect();
+        let depends = depends.split(',').filter(|name| !name.is_empty()).map(module_name).collect();
+        let aliases = entries.iter().filter_map(|entry| entry.strip_prefix("alias=")).map(str::to_owned).collect();
         Some(Info { depends, aliases })
     }
 }
@@ -418,21 +360,12 @@ mod tests {
         let files: Vec<(String, Vec<u8>)> = vec![
             (format!("./boot/config-{release}"), b"no".to_vec()),
             (format!("./boot/vmlinux-{release}"), b"the kernel".to_vec()),
-            (
-                format!("{modules}/modules.builtin"),
-                b"kernel/drivers/virtio/virtio.ko\n".to_vec(),
-            ),
-            (
-                format!("{modules}/kernel/fs/ext4/ext4.ko.xz"),
-                xz(module_object("mbcache,jbd2,crc16,virtio")),
-            ),
+            (format!("{modules}/modules.builtin"), b"kernel/drivers/virtio/virtio.ko\n".to_vec()),
+            (format!("{modules}/kernel/fs/ext4/ext4.ko.xz"), xz(module_object("mbcache,jbd2,crc16,virtio"))),
             (format!("{modules}/kernel/fs/mbcache.ko.xz"), xz(module_object(""))),
             (format!("{modules}/kernel/fs/jbd2/jbd2.ko"), module_object("crc16")),
             (format!("{modules}/kernel/lib/crc16.ko.xz"), xz(module_object(""))),
-            (
-                format!("{modules}/kernel/drivers/virtio-rng.ko.xz"),
-                xz(module_object("")),
-            ),
+            (format!("{modules}/kernel/drivers/virtio-rng.ko.xz"), xz(module_object(""))),
             (format!("{modules}/kernel/broken.ko"), b"no ELF".to_vec()),
             (format!("{modules}/kernel/lonely.ko"), module_object("absent")),
         ];
@@ -468,10 +401,7 @@ mod tests {
         ];
         assert_eq!(paths, expected);
         let ext4 = modules.last().unwrap();
-        assert_eq!(
-            ext4.depends,
-            ["kernel/fs/jbd2/jbd2.ko", "kernel/lib/crc16.ko", "kernel/fs/mbcache.ko"]
-        );
+        assert_eq!(ext4.depends, ["kernel/fs/jbd2/jbd2.ko", "kernel/lib/crc16.ko", "kernel/fs/mbcache.ko"]);
         assert_eq!(ext4.aliases, ["fs-x", "virtio:d[0-9]-x*"]);
         assert_eq!(ext4.bytes, module_object("mbcache,jbd2,crc16,virtio"));
         let message = |names: &[&str]| kernel.modules(names).unwrap_err().to_string();
@@ -487,16 +417,10 @@ mod tests {
         let kernel = archive.kernel("linux-image-riscv64").unwrap();
         server.stop();
         fs::write(kernel.image(), b"the kerneL").unwrap();
-        let again = Archive::open(&server.settings())
-            .unwrap()
-            .kernel("linux-image-riscv64")
-            .unwrap();
+        let again = Archive::open(&server.settings()).unwrap().kernel("linux-image-riscv64").unwrap();
         assert_eq!(fs::read(again.image()).unwrap(), b"the kernel");
         fs::write(kernel.image().with_file_name("manifest"), b"x").unwrap();
-        let again = Archive::open(&server.settings())
-            .unwrap()
-            .kernel("linux-image-riscv64")
-            .unwrap();
+        let again = Archive::open(&server.settings()).unwrap().kernel("linux-image-riscv64").unwrap();
         assert_eq!(fs::read(again.image()).unwrap(), b"the kernel");
         let module = &again.modules["ext4"].host;
         fs::write(module, b"damaged").unwrap();
@@ -508,10 +432,7 @@ mod tests {
         let server = Server::start();
         server.add("linux-image-riscv64", "1", "", &[("./x", b"x")], Compression::Gzip);
         server.publish();
-        let error = Archive::open(&server.settings())
-            .unwrap()
-            .kernel("linux-image-riscv64")
-            .unwrap_err();
+        let error = Archive::open(&server.settings()).unwrap().kernel("linux-image-riscv64").unwrap_err();
         assert!(error.to_string().contains("no kernel image"), "{error}");
     }
 }

@@ -61,10 +61,7 @@ impl Mirror {
             Some(address) => address.trim().trim_end_matches('/').to_owned(),
             None => apt::mirror(Path::new(CONFIGURATION)).ok_or(Error::NoMirror)?,
         };
-        let refused = |reason: &str| Error::MirrorAddress {
-            url: address.clone(),
-            reason: reason.to_owned(),
-        };
+        let refused = |reason: &str| Error::MirrorAddress { url: address.clone(), reason: reason.to_owned() };
         let kind = match address.split_once(':') {
             Some((scheme @ ("http" | "https"), rest)) => {
                 if rest.trim_start_matches('/').is_empty() || !rest.starts_with("//") {
@@ -78,19 +75,13 @@ impl Mirror {
                         let authorization = proxy.username().map(|user| {
                             BASE64_STANDARD.encode(format!("{user}:{}", proxy.password().unwrap_or_default()))
                         });
-                        MirrorKind::Forward {
-                            proxy: format!("{}:{}", proxy.host(), proxy.port()),
-                            authorization,
-                        }
+                        MirrorKind::Forward { proxy: format!("{}:{}", proxy.host(), proxy.port()), authorization }
                     }
                     proxy => MirrorKind::Http(Box::new(agent(proxy))),
                 }
             }
             Some(("file", path)) => {
-                let path = path
-                    .strip_prefix("//localhost")
-                    .or_else(|| path.strip_prefix("//"))
-                    .unwrap_or(path);
+                let path = path.strip_prefix("//localhost").or_else(|| path.strip_prefix("//")).unwrap_or(path);
                 // file:///C:/debian
                 let drive = path.as_bytes().get(2) == Some(&b':') && path.starts_with('/');
                 MirrorKind::Folder(PathBuf::from(if drive { &path[1..] } else { path }))
@@ -136,17 +127,11 @@ impl Mirror {
             // One more than allowed tells too long from just fitting.
             let read = body.reader.take(limit.saturating_add(1)).read_to_end(&mut bytes);
             read.map_err(|e| self.broken(path, &e))?;
-            if body
-                .length
-                .is_some_and(|length| length > bytes.len() as u64 && (bytes.len() as u64) <= limit)
-            {
+            if body.length.is_some_and(|length| length > bytes.len() as u64 && (bytes.len() as u64) <= limit) {
                 return Err(self.broken(path, &io::ErrorKind::UnexpectedEof.into()));
             }
             if bytes.len() as u64 > limit {
-                return Err(Error::Refused {
-                    url: self.url(path),
-                    reason: format!("longer than {limit} bytes"),
-                });
+                return Err(Error::Refused { url: self.url(path), reason: format!("longer than {limit} bytes") });
             }
             Ok(bytes)
         })
@@ -154,49 +139,31 @@ impl Mirror {
 
     /// The error for a transfer that broke off.
     pub(crate) fn broken(&self, path: &str, error: &io::Error) -> Error {
-        Error::Unreachable {
-            url: self.url(path),
-            reason: format!("the transfer broke off: {error}"),
-        }
+        Error::Unreachable { url: self.url(path), reason: format!("the transfer broke off: {error}") }
     }
 
     fn open_file(&self, path: &str) -> Result<Body> {
         let url = self.url(path);
         match &self.kind {
             MirrorKind::Folder(folder) => {
-                let refused = |e: io::Error| Error::Refused {
-                    url: url.clone(),
-                    reason: e.to_string(),
-                };
+                let refused = |e: io::Error| Error::Refused { url: url.clone(), reason: e.to_string() };
                 let file = File::open(folder.join(path)).map_err(refused)?;
                 let length = file.metadata().map_err(refused)?.len();
-                Ok(Body {
-                    reader: Box::new(file),
-                    length: Some(length),
-                })
+                Ok(Body { reader: Box::new(file), length: Some(length) })
             }
             MirrorKind::Http(agent) => {
                 let response = agent
                     .get(format!("{}/{}", self.address, quote(path)))
                     .call()
-                    .map_err(|e| Error::Unreachable {
-                        url: url.clone(),
-                        reason: e.to_string(),
-                    })?;
+                    .map_err(|e| Error::Unreachable { url: url.clone(), reason: e.to_string() })?;
                 self.check_status(path, response.status().as_u16())?;
                 let body = response.into_body();
-                Ok(Body {
-                    length: body.content_length(),
-                    reader: Box::new(body.into_reader()),
-                })
+                Ok(Body { length: body.content_length(), reader: Box::new(body.into_reader()) })
             }
             MirrorKind::Forward { proxy, authorization } => {
                 let target = format!("{}/{}", self.address, quote(path));
-                let (status, body) =
-                    forward(proxy, authorization.as_deref(), &target).map_err(|e| Error::Unreachable {
-                        url: url.clone(),
-                        reason: format!("proxy {proxy}: {e}"),
-                    })?;
+                let (status, body) = forward(proxy, authorization.as_deref(), &target)
+                    .map_err(|e| Error::Unreachable { url: url.clone(), reason: format!("proxy {proxy}: {e}") })?;
                 self.check_status(path, status)?;
                 Ok(body)
             }
@@ -228,9 +195,8 @@ fn forward(proxy: &str, authorization: Option<&str>, url: &str) -> io::Result<(u
     stream.set_read_timeout(Some(READ_TIMEOUT))?;
     stream.set_write_timeout(Some(READ_TIMEOUT))?;
     let host = url.split('/').nth(2).unwrap_or_default();
-    let authorization = authorization
-        .map(|value| format!("Proxy-Authorization: Basic {value}\r\n"))
-        .unwrap_or_default();
+    let authorization =
+        authorization.map(|value| format!("Proxy-Authorization: Basic {value}\r\n")).unwrap_or_default();
     let agent = concat!("vervet/", env!("CARGO_PKG_VERSION"));
     let request = format!("GET {url} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: {agent}\r\n{authorization}\r\n");
     stream.write_all(request.as_bytes())?;
@@ -262,13 +228,7 @@ fn forward(proxy: &str, authorization: Option<&str>, url: &str) -> io::Result<(u
         }
     }
     let reader = head.into_inner().take(length.unwrap_or(u64::MAX));
-    Ok((
-        status,
-        Body {
-            reader: Box::new(reader),
-            length,
-        },
-    ))
+    Ok((status, Body { reader: Box::new(reader), length }))
 }
 
 /// Percent-encodes what may not stand in a URL's path (RFC 3986 §3.3).
@@ -315,11 +275,7 @@ fn proxy(scheme: &str, address: &str) -> Result<Option<ureq::Proxy>> {
         None => {
             let list = environment("no_proxy").or_else(|| environment("NO_PROXY"));
             let exempt = list.is_some_and(|list| exempts(&list, host));
-            let names = [
-                format!("{scheme}_proxy"),
-                format!("{}_PROXY", scheme.to_uppercase()),
-                "all_proxy".into(),
-            ];
+            let names = [format!("{scheme}_proxy"), format!("{}_PROXY", scheme.to_uppercase()), "all_proxy".into()];
             names.iter().filter(|_| !exempt).find_map(|name| environment(name))
         }
     };
@@ -335,15 +291,10 @@ fn proxy(scheme: &str, address: &str) -> Result<Option<ureq::Proxy>> {
 
 /// Whether a `no_proxy` list covers a host: names stand for themselves and what is below them, `*` for all.
 fn exempts(list: &str, host: &str) -> bool {
-    list.split(',')
-        .map(|entry| entry.trim().trim_start_matches("*.").trim_start_matches('.'))
-        .any(|entry| {
-            let below = || {
-                host.strip_suffix(entry)
-                    .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-            };
-            entry == "*" || (!entry.is_empty() && below())
-        })
+    list.split(',').map(|entry| entry.trim().trim_start_matches("*.").trim_start_matches('.')).any(|entry| {
+        let below = || host.strip_suffix(entry).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        entry == "*" || (!entry.is_empty() && below())
+    })
 }
 
 #[cfg(test)]
@@ -362,19 +313,8 @@ mod tests {
         assert_eq!(folder("file:///C:/srv"), "C:/srv");
         assert_eq!(folder("/srv/debian"), "/srv/debian");
         assert_eq!(folder("srv"), "srv");
-        for bad in [
-            "",
-            "ftp://mirror.test/debian",
-            "http:",
-            "http://",
-            "http:mirror",
-            "http://a b/",
-            "rsync://x",
-        ] {
-            assert!(
-                matches!(Mirror::open(Some(bad)), Err(Error::MirrorAddress { .. })),
-                "{bad}"
-            );
+        for bad in ["", "ftp://mirror.test/debian", "http:", "http://", "http:mirror", "http://a b/", "rsync://x"] {
+            assert!(matches!(Mirror::open(Some(bad)), Err(Error::MirrorAddress { .. })), "{bad}");
         }
     }
 
@@ -382,14 +322,8 @@ mod tests {
     fn proxies_are_asked_for_whole_urls() {
         let server = crate::testing::Server::start();
         server.put("http://mirror.test/debian/a%20b", b"content".to_vec());
-        let kind = MirrorKind::Forward {
-            proxy: server.host().to_owned(),
-            authorization: Some("YTpi".into()),
-        };
-        let mirror = Mirror {
-            address: "http://mirror.test/debian".into(),
-            kind,
-        };
+        let kind = MirrorKind::Forward { proxy: server.host().to_owned(), authorization: Some("YTpi".into()) };
+        let mirror = Mirror { address: "http://mirror.test/debian".into(), kind };
         assert_eq!(mirror.read_whole("a b", 100).unwrap(), b"content");
         assert!(matches!(mirror.read_whole("absent", 100), Err(Error::Refused { .. })));
         assert!(matches!(mirror.read_whole("a b", 3), Err(Error::Refused { .. })));

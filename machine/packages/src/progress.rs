@@ -49,10 +49,7 @@ impl Progress for Terminal {
                 ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr()),
                 "{msg:40!} {wide_bar} {bytes:>10}/{total_bytes:10} {eta:>4}",
             ),
-            None => (
-                ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-                "{spinner} {msg} {bytes}",
-            ),
+            None => (ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()), "{spinner} {msg} {bytes}"),
         };
         // A template that indicatif refuses would only cost the looks.
         let bar = match ProgressStyle::with_template(template) {

@@ -16,14 +16,7 @@ const KERNEL: &str = "linux-image-riscv64";
 const BUSYBOX: &str = "busybox-static";
 /// The modules that a machine of ours can use. The guest loads those that its devices and mounts ask for;
 /// `crc32c_generic` is what ext4 asks for by the name of the algorithm.
-pub const MODULES: [&str; 6] = [
-    "virtio_mmio",
-    "virtio_blk",
-    "virtio_rng",
-    "virtio_net",
-    "crc32c_generic",
-    "ext4",
-];
+pub const MODULES: [&str; 6] = ["virtio_mmio", "virtio_blk", "virtio_rng", "virtio_net", "crc32c_generic", "ext4"];
 /// The first program of the guest.
 const INIT: &str = include_str!("init.sh");
 /// Changes when the initramfs does in a way that its parts do not show.
@@ -46,18 +39,8 @@ pub struct QuickStart {
 /// If something is missing in the cache and cannot be fetched or verified, or the cache cannot be written.
 pub fn quick_start(settings: &Settings) -> Result<QuickStart> {
     let cache = Cache::open(settings.cache.as_deref())?;
-    let parts = [
-        FORMAT,
-        &settings.suite,
-        &settings.architecture,
-        KERNEL,
-        BUSYBOX,
-        &MODULES.join(" "),
-        INIT,
-    ];
-    let state = cache
-        .path("quick-start")
-        .join(cache::sha256(parts.join("\n").as_bytes()));
+    let parts = [FORMAT, &settings.suite, &settings.architecture, KERNEL, BUSYBOX, &MODULES.join(" "), INIT];
+    let state = cache.path("quick-start").join(cache::sha256(parts.join("\n").as_bytes()));
     if !settings.refresh
         && let Some(ready) = load(&cache, &state)
     {
@@ -81,11 +64,7 @@ pub fn quick_start(settings: &Settings) -> Result<QuickStart> {
         cache::sha256(&bytes),
     ];
     cache::write_sealed(&state, lines.join("\n").as_bytes())?;
-    Ok(QuickStart {
-        kernel: kernel.image().to_path_buf(),
-        initrd,
-        release: kernel.release().to_owned(),
-    })
+    Ok(QuickStart { kernel: kernel.image().to_path_buf(), initrd, release: kernel.release().to_owned() })
 }
 
 /// What an earlier start has left; `None` if it is absent or damaged.
@@ -95,11 +74,7 @@ fn load(cache: &Cache, state: &std::path::Path) -> Option<QuickStart> {
     let [release, kernel, kernel_hash, initrd, initrd_hash] = lines[..] else {
         return None;
     };
-    let ready = QuickStart {
-        kernel: cache.path(kernel),
-        initrd: cache.path(initrd),
-        release: release.to_owned(),
-    };
+    let ready = QuickStart { kernel: cache.path(kernel), initrd: cache.path(initrd), release: release.to_owned() };
     let intact = cache::is_intact(&ready.kernel, kernel_hash) && cache::is_intact(&ready.initrd, initrd_hash);
     intact.then_some(ready)
 }

@@ -37,15 +37,10 @@ impl Keyring {
                 .iter()
                 .map(PathBuf::from)
                 .find(|path| path.is_file())
-                .ok_or_else(|| Error::NoKeyring {
-                    searched: KEYRINGS.join(", "),
-                })?,
+                .ok_or_else(|| Error::NoKeyring { searched: KEYRINGS.join(", ") })?,
         };
         let bytes = fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let refused = |reason: String| Error::Keyring {
-            path: path.clone(),
-            reason,
-        };
+        let refused = |reason: String| Error::Keyring { path: path.clone(), reason };
         let keys: Vec<SignedPublicKey> = if bytes.starts_with(b"-----") {
             let (keys, _) = SignedPublicKey::from_armor_many(&bytes[..]).map_err(|e| refused(e.to_string()))?;
             keys.filter_map(|key| key.ok()).collect()
@@ -62,11 +57,8 @@ impl Keyring {
 
     /// Checks the signatures of a cleartext-signed message and returns the text that at least one of them covers.
     fn verify(&self, message: &str, origin: &str, now: SystemTime) -> Result<String> {
-        let refused = |reason: String| Error::Signature {
-            origin: origin.to_owned(),
-            keyring: self.path.clone(),
-            reason,
-        };
+        let refused =
+            |reason: String| Error::Signature { origin: origin.to_owned(), keyring: self.path.clone(), reason };
         let (message, _) = CleartextSignedMessage::from_string(message).map_err(|e| refused(e.to_string()))?;
         let text = message.signed_text();
         let mut reasons = Vec::new();
@@ -77,11 +69,7 @@ impl Keyring {
             }
         }
         reasons.dedup();
-        Err(refused(if reasons.is_empty() {
-            "it is not signed".into()
-        } else {
-            reasons.join("; ")
-        }))
+        Err(refused(if reasons.is_empty() { "it is not signed".into() } else { reasons.join("; ") }))
     }
 
     fn verify_one(&self, signature: &Signature, text: &str, now: SystemTime) -> Result<(), String> {
@@ -104,10 +92,7 @@ impl Keyring {
                 key.public_subkeys
                     .iter()
                     .find(|subkey| {
-                        subkey
-                            .signatures
-                            .iter()
-                            .all(|s| s.typ() == Some(SignatureType::SubkeyBinding))
+                        subkey.signatures.iter().all(|s| s.typ() == Some(SignatureType::SubkeyBinding))
                             && subkey.signatures.iter().any(|s| s.key_flags().sign())
                             && subkey.verify_bindings(&key.primary_key).is_ok()
                             && signature.verify(&subkey.key, text.as_bytes()).is_ok()
@@ -137,42 +122,27 @@ impl Keyring {
 /// Whether a certificate's own signatures let it sign now: bound to a user, not revoked, not expired.
 fn usable(key: &SignedPublicKey, now: u64) -> Result<(), String> {
     let revoked = |signature: &&Signature| signature.verify_key(&key.primary_key).is_ok();
-    if key
-        .details
-        .revocation_signatures
-        .iter()
-        .any(|signature| revoked(&signature))
-    {
+    if key.details.revocation_signatures.iter().any(|signature| revoked(&signature)) {
         return Err("has been revoked".into());
     }
     let by_users = key.details.users.iter().flat_map(|user| {
         let good = |s: &&Signature| s.verify_certification(&key.primary_key, Tag::UserId, &user.id).is_ok();
         user.signatures.iter().filter(good)
     });
-    let direct = key
-        .details
-        .direct_signatures
-        .iter()
-        .filter(|s| s.verify_key(&key.primary_key).is_ok());
+    let direct = key.details.direct_signatures.iter().filter(|s| s.verify_key(&key.primary_key).is_ok());
     let newest = by_users
         .chain(direct)
         .max_by_key(|signature| signature.created().map(Timestamp::as_secs))
         .ok_or("has no valid self-signature")?;
     let created = u64::from(key.primary_key.created_at().as_secs());
-    match newest
-        .key_expiration_time()
-        .map(|life| u64::from(life.as_secs()))
-        .filter(|&life| life != 0)
-    {
+    match newest.key_expiration_time().map(|life| u64::from(life.as_secs())).filter(|&life| life != 0) {
         Some(life) if created + life < now => Err("has expired".into()),
         _ => Ok(()),
     }
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// A release file whose signature is good.
@@ -195,10 +165,7 @@ pub(crate) struct Entry {
 impl Release {
     /// Verifies `bytes` (an `InRelease` from `origin`) and checks that it is of the suite wanted and not out of date.
     pub(crate) fn verify(bytes: &[u8], keyring: &Keyring, suite: &str, origin: &str, now: SystemTime) -> Result<Self> {
-        let refused = |reason: String| Error::Release {
-            origin: origin.to_owned(),
-            reason,
-        };
+        let refused = |reason: String| Error::Release { origin: origin.to_owned(), reason };
         let message = std::str::from_utf8(bytes).map_err(|_| refused("it is not a release file: not UTF-8".into()))?;
         let text = keyring.verify(message, origin, now)?;
         let field = |name: &str| field(&text, name);
@@ -209,9 +176,7 @@ impl Release {
                 field("Codename").unwrap_or("?")
             )));
         }
-        let date = field("Date")
-            .and_then(parse_date)
-            .ok_or_else(|| refused("it has no valid Date field".into()))?;
+        let date = field("Date").and_then(parse_date).ok_or_else(|| refused("it has no valid Date field".into()))?;
         if let Some(until) = field("Valid-Until") {
             let until = parse_date(until).ok_or_else(|| refused("its Valid-Until field is no date".into()))?;
             if until < now {
@@ -234,20 +199,12 @@ impl Release {
     /// The SHA-256 entry of a file below `dists/SUITE/`.
     pub(crate) fn entry(&self, file: &str) -> Option<Entry> {
         let mut lines = self.lines().skip_while(|line| line.trim_end() != "SHA256:").skip(1);
-        lines
-            .by_ref()
-            .take_while(|line| line.starts_with(' '))
-            .find_map(|line| {
-                let mut words = line.split_whitespace();
-                let (sha256, size, name) = (words.next()?, words.next()?, words.next()?);
-                let valid = name == file && sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
-                valid.then(|| {
-                    Some(Entry {
-                        size: size.parse().ok()?,
-                        sha256: sha256.to_ascii_lowercase(),
-                    })
-                })?
-            })
+        lines.by_ref().take_while(|line| line.starts_with(' ')).find_map(|line| {
+            let mut words = line.split_whitespace();
+            let (sha256, size, name) = (words.next()?, words.next()?, words.next()?);
+            let valid = name == file && sha256.len() == 64 && sha256.bytes().all(|b| b.is_ascii_hexdigit());
+            valid.then(|| Some(Entry { size: size.parse().ok()?, sha256: sha256.to_ascii_lowercase() }))?
+        })
     }
 
     fn lines(&self) -> impl Iterator<Item = &str> {
@@ -256,17 +213,13 @@ impl Release {
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .map(str::trim)
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// `Sat, 12 Sep 2026 07:55:41 UTC`; the archive always writes UTC.
 fn parse_date(text: &str) -> Option<SystemTime> {
     let text = text.trim();
-    let text = ["UTC", "GMT", "+0000", "Z"]
-        .iter()
-        .find_map(|zone| text.strip_suffix(zone))?;
+    let text = ["UTC", "GMT", "+0000", "Z"].iter().find_map(|zone| text.strip_suffix(zone))?;
     httpdate::parse_http_date(&format!("{} GMT", text.trim_end())).ok()
 }
 
@@ -280,13 +233,7 @@ mod tests {
     }
 
     fn verify(message: &str, keyring: &Path) -> Result<Release> {
-        Release::verify(
-            message.as_bytes(),
-            &Keyring::open(Some(keyring)).unwrap(),
-            "trixie",
-            "test",
-            now(),
-        )
+        Release::verify(message.as_bytes(), &Keyring::open(Some(keyring)).unwrap(), "trixie", "test", now())
     }
 
     #[test]
@@ -294,11 +241,8 @@ mod tests {
         let key = Key::generate();
         let folder = tempfile::tempdir().unwrap();
         let keyring = key.write(folder.path());
-        let release = verify(
-            &key.sign(&release_text(&[("main/binary-riscv64/Packages.xz", b"abc")], "")),
-            &keyring,
-        )
-        .unwrap();
+        let release =
+            verify(&key.sign(&release_text(&[("main/binary-riscv64/Packages.xz", b"abc")], "")), &keyring).unwrap();
         let entry = release.entry("main/binary-riscv64/Packages.xz").unwrap();
         assert_eq!((entry.size, entry.sha256), (3, crate::cache::sha256(b"abc")));
         assert_eq!(release.entry("main/binary-riscv64/Packages"), None);
@@ -317,10 +261,7 @@ mod tests {
         let in_front = format!("Suite: trixie\n\n{message}");
         assert!(matches!(verify(&in_front, &keyring), Err(Error::Signature { .. })));
         assert!(matches!(verify("", &keyring), Err(Error::Signature { .. })));
-        assert!(matches!(
-            verify(&release_text(&[], ""), &keyring),
-            Err(Error::Signature { .. })
-        ));
+        assert!(matches!(verify(&release_text(&[], ""), &keyring), Err(Error::Signature { .. })));
         for cut in (0..message.len() - 40).step_by(97) {
             assert!(verify(&message[..cut], &keyring).is_err(), "cut at {cut}");
         }
@@ -340,11 +281,8 @@ mod tests {
         let (key, other) = (Key::generate(), Key::generate());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("both.gpg");
-        let both = [
-            fs::read(other.write(folder.path())).unwrap(),
-            fs::read(key.write(folder.path())).unwrap(),
-        ]
-        .concat();
+        let both =
+            [fs::read(other.write(folder.path())).unwrap(), fs::read(key.write(folder.path())).unwrap()].concat();
         fs::write(&path, both).unwrap();
         verify(&key.sign(&release_text(&[], "")), &path).unwrap();
     }
@@ -354,9 +292,7 @@ mod tests {
         let key = Key::generate();
         let folder = tempfile::tempdir().unwrap();
         let keyring = key.write(folder.path());
-        let sid = release_text(&[], "")
-            .replace("trixie", "sid")
-            .replace("stable", "unstable");
+        let sid = release_text(&[], "").replace("trixie", "sid").replace("stable", "unstable");
         assert!(matches!(verify(&key.sign(&sid), &keyring), Err(Error::Release { .. })));
         let stale = release_text(&[], "Valid-Until: Sat, 12 Sep 2020 07:55:41 UTC\n");
         let error = verify(&key.sign(&stale), &keyring).unwrap_err();
@@ -372,17 +308,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.gpg");
         assert!(matches!(Keyring::open(Some(&path)), Err(Error::Io { .. })));
-        for bytes in [
-            &b""[..],
-            b"hello",
-            &[0x99, 0xff, 0xff],
-            b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n",
-        ] {
+        for bytes in [&b""[..], b"hello", &[0x99, 0xff, 0xff], b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n"] {
             fs::write(&path, bytes).unwrap();
-            assert!(
-                matches!(Keyring::open(Some(&path)), Err(Error::Keyring { .. })),
-                "{bytes:?}"
-            );
+            assert!(matches!(Keyring::open(Some(&path)), Err(Error::Keyring { .. })), "{bytes:?}");
         }
     }
 

@@ -16,17 +16,9 @@ pub(crate) struct Scope<'a> {
 
 /// Packages by name with everything that they depend on.
 pub(crate) fn closure(index: &Index, names: &[&str], scope: &Scope<'_>) -> Result<Vec<Record>> {
-    let mut resolver = Resolver {
-        index,
-        scope,
-        chosen: HashMap::new(),
-        done: Vec::new(),
-    };
+    let mut resolver = Resolver { index, scope, chosen: HashMap::new(), done: Vec::new() };
     for name in names {
-        let relation = Relation {
-            name: (*name).to_owned(),
-            version: None,
-        };
+        let relation = Relation { name: (*name).to_owned(), version: None };
         resolver.satisfy(&[relation], "the caller")?;
     }
     Ok(resolver.done)
@@ -34,10 +26,7 @@ pub(crate) fn closure(index: &Index, names: &[&str], scope: &Scope<'_>) -> Resul
 
 /// One package by name, or the best one that provides the name.
 pub(crate) fn one(index: &Index, name: &str, scope: &Scope<'_>) -> Result<Record> {
-    let relation = Relation {
-        name: name.to_owned(),
-        version: None,
-    };
+    let relation = Relation { name: name.to_owned(), version: None };
     candidate(index, &relation).ok_or_else(|| missing(&[relation], "the caller", scope))
 }
 
@@ -51,18 +40,10 @@ fn missing(group: &[Relation], wanted_by: &str, scope: &Scope<'_>) -> Error {
 }
 
 fn candidate(index: &Index, relation: &Relation) -> Option<Record> {
-    index
-        .named(&relation.name)
-        .find(|record| relation.accepts(&record.version))
-        .or_else(|| {
-            let provides = |record: &Record| {
-                record
-                    .provides
-                    .iter()
-                    .any(|provided| relation.accepts_provided(provided))
-            };
-            index.providers(&relation.name).into_iter().find(provides)
-        })
+    index.named(&relation.name).find(|record| relation.accepts(&record.version)).or_else(|| {
+        let provides = |record: &Record| record.provides.iter().any(|provided| relation.accepts_provided(provided));
+        index.providers(&relation.name).into_iter().find(provides)
+    })
 }
 
 struct Resolver<'a> {
@@ -101,9 +82,7 @@ impl Resolver<'_> {
     /// The package to add for a group; `None` if what has been chosen satisfies it.
     fn choose(&mut self, group: &[Relation], wanted_by: &str) -> Result<Option<Record>> {
         let satisfied = |relation: &Relation| {
-            self.chosen
-                .get(&relation.name)
-                .is_some_and(|held| held.iter().any(|h| relation.accepts_provided(h)))
+            self.chosen.get(&relation.name).is_some_and(|held| held.iter().any(|h| relation.accepts_provided(h)))
         };
         if group.iter().any(satisfied) {
             return Ok(None);
@@ -112,10 +91,7 @@ impl Resolver<'_> {
             .iter()
             .find_map(|relation| candidate(self.index, relation))
             .ok_or_else(|| missing(group, wanted_by, self.scope))?;
-        let own = Relation {
-            name: record.name.clone(),
-            version: Some(("=".into(), record.version.clone())),
-        };
+        let own = Relation { name: record.name.clone(), version: Some(("=".into(), record.version.clone())) };
         for relation in record.provides.iter().cloned().chain([own]) {
             self.chosen.entry(relation.name.clone()).or_default().push(relation);
         }
@@ -128,27 +104,16 @@ mod tests {
     use super::*;
     use crate::index::tests::index;
 
-    const SCOPE: Scope<'static> = Scope {
-        suite: "trixie",
-        architecture: "riscv64",
-    };
+    const SCOPE: Scope<'static> = Scope { suite: "trixie", architecture: "riscv64" };
 
     fn names(index: &Index, wanted: &[&str]) -> Vec<String> {
-        closure(index, wanted, &SCOPE)
-            .unwrap()
-            .into_iter()
-            .map(|r| r.name)
-            .collect()
+        closure(index, wanted, &SCOPE).unwrap().into_iter().map(|r| r.name).collect()
     }
 
     #[test]
     fn dependencies_stand_first() {
         let index = index(&[
-            (
-                "app",
-                "1",
-                "Depends: libb, liba (>= 1)\nPre-Depends: base\nRecommends: nice\n",
-            ),
+            ("app", "1", "Depends: libb, liba (>= 1)\nPre-Depends: base\nRecommends: nice\n"),
             ("liba", "1", "Depends: base:any\n"),
             ("libb", "1", "Depends: liba\n"),
             ("base", "1", ""),
@@ -176,10 +141,7 @@ mod tests {
             ("liba", "3~rc", ""),
             ("libc-impl", "9", "Provides: libc (= 2.1)\n"),
         ]);
-        assert_eq!(
-            names(&index, &["app"]),
-            ["mawk"].into_iter().chain(["app"]).collect::<Vec<_>>()
-        );
+        assert_eq!(names(&index, &["app"]), ["mawk"].into_iter().chain(["app"]).collect::<Vec<_>>());
         // What is already there wins over what stands first.
         assert_eq!(names(&index, &["mawk", "other"]), ["mawk", "other"]);
         assert_eq!(names(&index, &["other"]), ["gawk", "other"]);
@@ -191,29 +153,15 @@ mod tests {
     fn what_is_missing_is_named() {
         let index = index(&[("app", "1", "Depends: lib | lob (>= 3)\n"), ("lob", "2", "")]);
         let error = closure(&index, &["app"], &SCOPE).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "package lib | lob (>= 3) (wanted by app) is not in Debian trixie for riscv64"
-        );
-        assert!(
-            closure(&index, &["nothing"], &SCOPE)
-                .unwrap_err()
-                .to_string()
-                .contains("wanted by the caller")
-        );
+        assert_eq!(error, "package lib | lob (>= 3) (wanted by app) is not in Debian trixie for riscv64");
+        assert!(closure(&index, &["nothing"], &SCOPE).unwrap_err().to_string().contains("wanted by the caller"));
     }
 
     #[test]
     fn long_chains_need_no_deep_stack() {
         let names: Vec<String> = (0..50_000).map(|i| format!("p{i:05}")).collect();
-        let depends: Vec<String> = (0..50_000)
-            .map(|i| format!("Depends: p{:05}\n", (i + 1) % 50_000))
-            .collect();
-        let packages: Vec<_> = names
-            .iter()
-            .zip(&depends)
-            .map(|(n, d)| (n.as_str(), "1", d.as_str()))
-            .collect();
+        let depends: Vec<String> = (0..50_000).map(|i| format!("Depends: p{:05}\n", (i + 1) % 50_000)).collect();
+        let packages: Vec<_> = names.iter().zip(&depends).map(|(n, d)| (n.as_str(), "1", d.as_str())).collect();
         assert_eq!(closure(&index(&packages), &["p00000"], &SCOPE).unwrap().len(), 50_000);
     }
 }

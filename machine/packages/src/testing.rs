@@ -32,9 +32,7 @@ impl Key {
             .primary_user_id("Archive <archive@mirror.test>".into())
             .build()
             .unwrap();
-        Key {
-            secret: params.generate(rand::thread_rng()).unwrap(),
-        }
+        Key { secret: params.generate(rand::thread_rng()).unwrap() }
     }
 
     /// Writes the public key as a binary keyring of its own.
@@ -315,21 +313,12 @@ impl Shared {
             }
             fault
         };
-        let body = self
-            .files
-            .lock()
-            .unwrap()
-            .get(path)
-            .cloned()
-            .filter(|_| fault != Some(Fault::Absent));
+        let body = self.files.lock().unwrap().get(path).cloned().filter(|_| fault != Some(Fault::Absent));
         let Some(mut body) = body else {
             let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             return;
         };
-        let head = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         match fault {
             Some(Fault::Tamper) => {
                 let middle = body.len() / 2;

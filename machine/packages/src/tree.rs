@@ -34,12 +34,7 @@ pub struct Metadata {
 impl Metadata {
     /// Root's, with these permission bits, of 1970.
     pub fn root(mode: u32) -> Self {
-        Metadata {
-            mode,
-            uid: 0,
-            gid: 0,
-            mtime: 0,
-        }
+        Metadata { mode, uid: 0, gid: 0, mtime: 0 }
     }
 }
 
@@ -131,27 +126,16 @@ impl Default for FileTree {
 impl FileTree {
     /// A tree with nothing but its root directory.
     pub fn new() -> Self {
-        let root = Node {
-            kind: Kind::Directory,
-            metadata: Metadata::root(0o755),
-        };
-        FileTree {
-            nodes: BTreeMap::from([(String::new(), root)]),
-        }
+        let root = Node { kind: Kind::Directory, metadata: Metadata::root(0o755) };
+        FileTree { nodes: BTreeMap::from([(String::new(), root)]) }
     }
 
     /// A tree with the links that a merged `/usr` has (`/bin` → `usr/bin` and the like).
     pub fn with_merged_usr() -> Self {
         let mut tree = Self::new();
         for name in ["bin", "lib", "sbin"] {
-            let directory = Node {
-                kind: Kind::Directory,
-                metadata: Metadata::root(0o755),
-            };
-            let link = Node {
-                kind: Kind::Symlink(format!("usr/{name}")),
-                metadata: Metadata::root(0o777),
-            };
+            let directory = Node { kind: Kind::Directory, metadata: Metadata::root(0o755) };
+            let link = Node { kind: Kind::Symlink(format!("usr/{name}")), metadata: Metadata::root(0o777) };
             tree.nodes.insert(format!("usr/{name}"), directory.clone());
             tree.nodes.insert("usr".into(), directory);
             tree.nodes.insert(name.into(), link);
@@ -198,12 +182,7 @@ impl FileTree {
             }
         } else if is_directory(self.nodes.get(&path)) {
             let below = format!("{path}/");
-            if self
-                .nodes
-                .range(below.clone()..)
-                .next()
-                .is_some_and(|(other, _)| other.starts_with(&below))
-            {
+            if self.nodes.range(below.clone()..).next().is_some_and(|(other, _)| other.starts_with(&below)) {
                 // A link that stands for the directory it leads to, as the links of a merged /usr.
                 if matches!(node.kind, Kind::Symlink(_)) {
                     return Ok(path);
@@ -215,10 +194,7 @@ impl FileTree {
         while let Some(slash) = path[end..].find('/') {
             let parent = &path[..end + slash];
             if !self.nodes.contains_key(parent) {
-                let directory = Node {
-                    kind: Kind::Directory,
-                    metadata: Metadata::root(0o755),
-                };
+                let directory = Node { kind: Kind::Directory, metadata: Metadata::root(0o755) };
                 self.nodes.insert(parent.to_owned(), directory);
             } else if !is_directory(self.nodes.get(parent)) {
                 return Err(refused(&path, &format!("{parent:?} is no directory")));
@@ -231,27 +207,13 @@ impl FileTree {
 
     /// Makes a directory, and those above it.
     pub fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        self.insert(
-            path,
-            Node {
-                kind: Kind::Directory,
-                metadata: Metadata::root(mode),
-            },
-        )
-        .map(drop)
+        self.insert(path, Node { kind: Kind::Directory, metadata: Metadata::root(mode) }).map(drop)
     }
 
     /// Puts a file of root's at a path.
     pub fn file(&mut self, path: &str, bytes: impl Into<Vec<u8>>, mode: u32) -> Result<()> {
         let kind = Kind::File(Arc::new(Content::Bytes(bytes.into())));
-        self.insert(
-            path,
-            Node {
-                kind,
-                metadata: Metadata::root(mode),
-            },
-        )
-        .map(drop)
+        self.insert(path, Node { kind, metadata: Metadata::root(mode) }).map(drop)
     }
 
     /// Puts a symbolic link at a path.
@@ -259,10 +221,7 @@ impl FileTree {
         if target.is_empty() || target.len() > MAXIMUM_PATH || target.contains('\0') {
             return Err(refused(path, "the link's target is empty, too long or holds a NUL"));
         }
-        let node = Node {
-            kind: Kind::Symlink(target.to_owned()),
-            metadata: Metadata::root(0o777),
-        };
+        let node = Node { kind: Kind::Symlink(target.to_owned()), metadata: Metadata::root(0o777) };
         self.insert(path, node).map(drop)
     }
 
@@ -271,10 +230,7 @@ impl FileTree {
         let node = match self.get(target) {
             Some(node) if matches!(node.kind, Kind::File(_)) => node.clone(),
             _ => {
-                return Err(refused(
-                    path,
-                    &format!("it is a hard link to {target:?}, which is no file of the tree"),
-                ));
+                return Err(refused(path, &format!("it is a hard link to {target:?}, which is no file of the tree")));
             }
         };
         self.insert(path, node).map(drop)
@@ -283,14 +239,7 @@ impl FileTree {
     /// Puts a character device at a path.
     pub fn character_device(&mut self, path: &str, mode: u32, major: u32, minor: u32) -> Result<()> {
         let kind = Kind::CharacterDevice { major, minor };
-        self.insert(
-            path,
-            Node {
-                kind,
-                metadata: Metadata::root(mode),
-            },
-        )
-        .map(drop)
+        self.insert(path, Node { kind, metadata: Metadata::root(mode) }).map(drop)
     }
 
     /// Removes a node and all below it; whether there was one.
@@ -300,12 +249,8 @@ impl FileTree {
             return false;
         }
         let below = format!("{path}/");
-        let inside: Vec<String> = self
-            .nodes
-            .range(below.clone()..)
-            .map(|(p, _)| p.clone())
-            .take_while(|p| p.starts_with(&below))
-            .collect();
+        let inside: Vec<String> =
+            self.nodes.range(below.clone()..).map(|(p, _)| p.clone()).take_while(|p| p.starts_with(&below)).collect();
         for path in inside {
             self.nodes.remove(&path);
         }
@@ -337,47 +282,24 @@ impl FileTree {
             if metadata.is_dir() {
                 // The folder's own name is not the guest's business where it becomes the root.
                 if !path.is_empty() {
-                    self.insert(
-                        &path,
-                        Node {
-                            kind: Kind::Directory,
-                            metadata: node_metadata,
-                        },
-                    )?;
+                    self.insert(&path, Node { kind: Kind::Directory, metadata: node_metadata })?;
                 }
                 for entry in fs::read_dir(&host).map_err(Error::io(&host, "read"))? {
                     let entry = entry.map_err(Error::io(&host, "read"))?;
                     let name = entry.file_name();
-                    let name = name
-                        .to_str()
-                        .ok_or_else(|| refused(&path, "a name in it is not UTF-8"))?;
-                    let below = if path.is_empty() {
-                        name.to_owned()
-                    } else {
-                        format!("{path}/{name}")
-                    };
+                    let name = name.to_str().ok_or_else(|| refused(&path, "a name in it is not UTF-8"))?;
+                    let below = if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") };
                     let metadata = entry.metadata().map_err(Error::io(&entry.path(), "read"))?;
                     open.push((below, entry.path(), metadata));
                 }
             } else if metadata.is_symlink() {
                 let target = fs::read_link(&host).map_err(Error::io(&host, "read"))?;
-                let target = target
-                    .to_str()
-                    .ok_or_else(|| refused(&path, "the link's target is not UTF-8"))?;
-                let node = Node {
-                    kind: Kind::Symlink(target.to_owned()),
-                    metadata: node_metadata,
-                };
+                let target = target.to_str().ok_or_else(|| refused(&path, "the link's target is not UTF-8"))?;
+                let node = Node { kind: Kind::Symlink(target.to_owned()), metadata: node_metadata };
                 self.insert(&path, node)?;
             } else if metadata.is_file() {
                 let content = Content::HostFile(host, metadata.len());
-                self.insert(
-                    &path,
-                    Node {
-                        kind: Kind::File(Arc::new(content)),
-                        metadata: node_metadata,
-                    },
-                )?;
+                self.insert(&path, Node { kind: Kind::File(Arc::new(content)), metadata: node_metadata })?;
             } else {
                 tracing::debug!(path = %host.display(), "left out: neither file, directory nor link");
             }
@@ -413,10 +335,7 @@ impl FileTree {
             if here.len() > MAXIMUM_PATH {
                 return Err(refused(path, "it is too long"));
             }
-            if let Some(Node {
-                kind: Kind::Symlink(target),
-                ..
-            }) = self.nodes.get(&here)
+            if let Some(Node { kind: Kind::Symlink(target), .. }) = self.nodes.get(&here)
                 && (follow_last || !ahead.is_empty())
             {
                 links += 1;
@@ -433,11 +352,7 @@ impl FileTree {
 
 /// A path's names in reverse, without empty ones and `.`.
 fn names(path: &str) -> Vec<String> {
-    path.split('/')
-        .rev()
-        .filter(|name| !name.is_empty() && *name != ".")
-        .map(str::to_owned)
-        .collect()
+    path.split('/').rev().filter(|name| !name.is_empty() && *name != ".").map(str::to_owned).collect()
 }
 
 fn check(path: &str) -> Result<()> {
@@ -451,10 +366,7 @@ fn check(path: &str) -> Result<()> {
 }
 
 fn refused(path: &str, reason: &str) -> Error {
-    Error::Tree {
-        path: path.to_owned(),
-        reason: reason.to_owned(),
-    }
+    Error::Tree { path: path.to_owned(), reason: reason.to_owned() }
 }
 
 fn host_metadata(metadata: &fs::Metadata) -> Metadata {
@@ -464,17 +376,8 @@ fn host_metadata(metadata: &fs::Metadata) -> Metadata {
     #[cfg(not(unix))]
     let mode = 0o755;
     let since = |time: std::time::SystemTime| time.duration_since(std::time::SystemTime::UNIX_EPOCH).ok();
-    let mtime = metadata
-        .modified()
-        .ok()
-        .and_then(since)
-        .map_or(0, |time| time.as_secs());
-    Metadata {
-        mode,
-        uid: 0,
-        gid: 0,
-        mtime,
-    }
+    let mtime = metadata.modified().ok().and_then(since).map_or(0, |time| time.as_secs());
+    Metadata { mode, uid: 0, gid: 0, mtime }
 }
 
 #[cfg(test)]
@@ -516,14 +419,7 @@ mod tests {
     #[test]
     fn nothing_leads_out() {
         let mut tree = FileTree::new();
-        for bad in [
-            "../x",
-            "a/../../x",
-            "a/..",
-            "x\0y",
-            &"n".repeat(256),
-            &"a/".repeat(3000),
-        ] {
+        for bad in ["../x", "a/../../x", "a/..", "x\0y", &"n".repeat(256), &"a/".repeat(3000)] {
             assert!(tree.file(bad, "x", 0o644).is_err(), "{bad:?}");
         }
         tree.symlink("out", "../../../etc").unwrap();
@@ -555,9 +451,7 @@ mod tests {
         fs::write(folder.path().join("d/f"), b"content").unwrap();
         let mut tree = FileTree::new();
         tree.folder("srv/x", folder.path()).unwrap();
-        let Kind::File(content) = &tree.get("srv/x/d/f").unwrap().kind else {
-            panic!()
-        };
+        let Kind::File(content) = &tree.get("srv/x/d/f").unwrap().kind else { panic!() };
         assert_eq!(&*content.bytes().unwrap(), b"content");
         fs::write(folder.path().join("d/f"), b"changed it").unwrap();
         assert!(content.bytes().is_err());

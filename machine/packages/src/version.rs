@@ -6,9 +6,7 @@ use std::cmp::Ordering;
 pub(crate) fn compare(a: &str, b: &str) -> Ordering {
     let (a_epoch, a_upstream, a_revision) = split(a);
     let (b_epoch, b_upstream, b_revision) = split(b);
-    digits(a_epoch, b_epoch)
-        .then_with(|| part(a_upstream, b_upstream))
-        .then_with(|| part(a_revision, b_revision))
+    digits(a_epoch, b_epoch).then_with(|| part(a_upstream, b_upstream)).then_with(|| part(a_revision, b_revision))
 }
 
 /// Epoch, upstream version and revision; an absent epoch or revision counts as "0".

@@ -289,15 +289,11 @@ impl Virt {
         let console = Console::new(self.console.clone());
 
         let harts = || wiring.harts.iter().map(|hart| move |number| IrqLine::new(hart.clone(), number));
-        let plic_lines = harts().map(|line| plic::HartLines {
-            machine: line(interrupt::MEI),
-            supervisor: line(interrupt::SEI),
-        });
+        let plic_lines =
+            harts().map(|line| plic::HartLines { machine: line(interrupt::MEI), supervisor: line(interrupt::SEI) });
         let plic = Arc::new(Plic::new(SOURCES, plic_lines.collect()));
-        let clint_lines = harts().map(|line| aclint::HartLines {
-            software: line(interrupt::MSI),
-            timer: line(interrupt::MTI),
-        });
+        let clint_lines =
+            harts().map(|line| aclint::HartLines { software: line(interrupt::MSI), timer: line(interrupt::MTI) });
         let sswi_lines = harts().map(|line| line(interrupt::SSI));
         let line = |source| IrqLine::new(plic.clone() as Arc<dyn InterruptSink>, source);
 
@@ -322,12 +318,7 @@ impl Virt {
                 interrupts: vec![],
                 phandle: 0,
             },
-            Place {
-                device: Arc::new(Sswi::new(sswi_lines.collect())),
-                base: SSWI,
-                interrupts: vec![],
-                phandle: 0,
-            },
+            Place { device: Arc::new(Sswi::new(sswi_lines.collect())), base: SSWI, interrupts: vec![], phandle: 0 },
             Place { device: plic.clone(), base: PLIC, interrupts: vec![], phandle: plic_phandle },
             Place {
                 device: Uart::new(line(UART_INTERRUPT), console.port(), clock.clone()),
@@ -402,12 +393,8 @@ impl Virt {
                 Some(Slot::Disk(disk, serial)) => {
                     Arc::new(VirtioMmio::new(worker(Blk::new(disk.clone(), serial)?)?, ram.clone(), line(interrupt)))
                 }
-                Some(Slot::Rng) => {
-                    Arc::new(VirtioMmio::new(worker(Rng)?, ram.clone(), line(interrupt)))
-                }
-                Some(Slot::Net(card)) => {
-                    Arc::new(VirtioMmio::new(worker(card.clone())?, ram.clone(), line(interrupt)))
-                }
+                Some(Slot::Rng) => Arc::new(VirtioMmio::new(worker(Rng)?, ram.clone(), line(interrupt))),
+                Some(Slot::Net(card)) => Arc::new(VirtioMmio::new(worker(card.clone())?, ram.clone(), line(interrupt))),
                 Some(Slot::Console) => {
                     let console = virtio::console::Console::new(console.port());
                     Arc::new(VirtioMmio::new(worker(console)?, ram.clone(), line(interrupt)))
@@ -426,8 +413,7 @@ impl Virt {
         plic_phandle: u32,
         finisher_phandle: u32,
     ) -> impl Fn(Option<Range<u64>>) -> Result<Vec<u8>, BoardError> + use<'a> {
-        let controllers: Vec<u32> =
-            (0..self.harts as u32).map(device_tree::hart_interrupt_controller).collect();
+        let controllers: Vec<u32> = (0..self.harts as u32).map(device_tree::hart_interrupt_controller).collect();
         let nodes: Vec<Node> = places
             .iter()
             .filter_map(|place| {

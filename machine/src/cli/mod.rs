@@ -8,8 +8,8 @@ mod size;
 mod test;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use cpu::{EngineKind, JitOptions};
 use cpu::extension::ExtensionSet;
+use cpu::{EngineKind, JitOptions};
 
 /// A RISC-V full-system emulator.
 #[derive(Debug, Parser)]

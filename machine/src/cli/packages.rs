@@ -103,8 +103,7 @@ impl Packages {
             }
             Action::QuickStart { folder } => {
                 let files = self.source.quick_start()?;
-                std::fs::create_dir_all(&folder)
-                    .with_context(|| format!("{}: cannot be created", folder.display()))?;
+                std::fs::create_dir_all(&folder).with_context(|| format!("{}: cannot be created", folder.display()))?;
                 for (from, name) in [(&files.kernel, "Image"), (&files.initrd, "initrd.cpio")] {
                     let to = folder.join(name);
                     std::fs::copy(from, &to).with_context(|| format!("{}: cannot be written", to.display()))?;

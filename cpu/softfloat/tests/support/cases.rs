@@ -12,10 +12,7 @@ pub struct Cases<F> {
 
 impl<F: Format> Cases<F> {
     pub fn new(seed: u64) -> Self {
-        Self {
-            state: seed,
-            format: PhantomData,
-        }
+        Self { state: seed, format: PhantomData }
     }
 
     /// The next random bits (the SplitMix64 sequence).
@@ -103,11 +100,7 @@ impl<F: Format> Cases<F> {
             6 | 7 => {
                 let unit = self.near(34) + 32;
                 let half = 1u64.checked_shl((bits - unit - 1).clamp(0, 63) as u32).unwrap_or(0);
-                let fraction = if self.below(2) == 0 {
-                    fraction
-                } else {
-                    fraction & (half << 1).wrapping_neg() | half
-                };
+                let fraction = if self.below(2) == 0 { fraction } else { fraction & (half << 1).wrapping_neg() | half };
                 self.encode(bias + unit, fraction)
             }
             8 | 9 => {
@@ -145,21 +138,15 @@ impl<F: Format> Cases<F> {
             }
             // A product near the smallest normal and subnormal numbers, or near overflow.
             3 => {
-                let goal = if self.below(3) == 0 {
-                    i64::from(F::EXPONENT_MAX)
-                } else {
-                    -(self.below(4) as i64) * bits / 3
-                };
+                let goal =
+                    if self.below(3) == 0 { i64::from(F::EXPONENT_MAX) } else { -(self.below(4) as i64) * bits / 3 };
                 let exponent = goal + i64::from(F::BIAS) - Self::exponent(a) + self.near(2);
                 self.encode(exponent, fraction)
             }
             // The same for a quotient.
             4 => {
-                let goal = if self.below(3) == 0 {
-                    i64::from(F::EXPONENT_MAX)
-                } else {
-                    -(self.below(4) as i64) * bits / 3
-                };
+                let goal =
+                    if self.below(3) == 0 { i64::from(F::EXPONENT_MAX) } else { -(self.below(4) as i64) * bits / 3 };
                 let exponent = Self::exponent(a) + i64::from(F::BIAS) - goal + self.near(2);
                 self.encode(exponent, fraction)
             }
@@ -203,14 +190,6 @@ impl<F: Format> Cases<F> {
             }
             _ => self.pattern(),
         };
-        [
-            if self.below(2) == 0 {
-                value
-            } else {
-                value.wrapping_neg()
-            },
-            0,
-            0,
-        ]
+        [if self.below(2) == 0 { value } else { value.wrapping_neg() }, 0, 0]
     }
 }

@@ -22,21 +22,9 @@ pub struct Parameters {
     emax: i64,
 }
 
-pub const HALF: Parameters = Parameters {
-    width: 16,
-    p: 11,
-    emax: 15,
-};
-pub const SINGLE: Parameters = Parameters {
-    width: 32,
-    p: 24,
-    emax: 127,
-};
-pub const DOUBLE: Parameters = Parameters {
-    width: 64,
-    p: 53,
-    emax: 1023,
-};
+pub const HALF: Parameters = Parameters { width: 16, p: 11, emax: 15 };
+pub const SINGLE: Parameters = Parameters { width: 32, p: 24, emax: 127 };
+pub const DOUBLE: Parameters = Parameters { width: 64, p: 53, emax: 1023 };
 
 impl Parameters {
     fn emin(self) -> i64 {
@@ -62,9 +50,7 @@ impl Parameters {
         let fraction = magnitude % (1 << (self.p - 1));
         let datum = match (magnitude >> (self.p - 1)) as i64 {
             e if e == 2 * self.emax + 1 && fraction == 0 => Datum::Infinite,
-            e if e == 2 * self.emax + 1 => Datum::Nan {
-                signaling: fraction < 1 << (self.p - 2),
-            },
+            e if e == 2 * self.emax + 1 => Datum::Nan { signaling: fraction < 1 << (self.p - 2) },
             0 => Datum::Finite(Exact::new(fraction, self.emin() - (self.p - 1))),
             e => Datum::Finite(Exact::new(fraction + (1 << (self.p - 1)), e - self.emax - (self.p - 1))),
         };
@@ -99,11 +85,7 @@ impl Parameters {
             return (self.signed(negative, self.infinity() - u64::from(finite)), OF | NX);
         }
         let fraction = integer % (1 << (self.p - 1));
-        let field = if integer == fraction {
-            0
-        } else {
-            (exponent + self.emax) as u64
-        };
+        let field = if integer == fraction { 0 } else { (exponent + self.emax) as u64 };
         (self.signed(negative, field << (self.p - 1) | fraction), flags)
     }
 }
@@ -128,11 +110,7 @@ struct Exact {
 
 impl Exact {
     fn new(significand: impl Into<BigUint>, exponent: i64) -> Self {
-        Self {
-            significand: significand.into(),
-            exponent,
-            beyond: false,
-        }
+        Self { significand: significand.into(), exponent, beyond: false }
     }
 
     fn is_zero(&self) -> bool {
@@ -170,11 +148,7 @@ impl Exact {
         let below: u64 = below.try_into().unwrap();
         let inexact = self.beyond || remainder.bits() != 0;
         let half = BigUint::from(1u8) << (discarded - 1);
-        let against_half = remainder.cmp(&half).then(if self.beyond {
-            Ordering::Greater
-        } else {
-            Ordering::Equal
-        });
+        let against_half = remainder.cmp(&half).then(if self.beyond { Ordering::Greater } else { Ordering::Equal });
         let next = match (rounding, against_half) {
             (Rounding::TowardZero, _) => false,
             (Rounding::Down, _) => negative && inexact,
@@ -217,11 +191,7 @@ fn quotient(format: Parameters, a: Signed, b: Signed, rounding: Rounding) -> (u6
     let dividend = &a.1.significand << MORE as u64;
     let integer = &dividend / &b.1.significand;
     let beyond = &integer * &b.1.significand != dividend;
-    let exact = Exact {
-        significand: integer,
-        exponent: a.1.exponent - MORE - b.1.exponent,
-        beyond,
-    };
+    let exact = Exact { significand: integer, exponent: a.1.exponent - MORE - b.1.exponent, beyond };
     format.round(negative, &exact, rounding)
 }
 
@@ -236,15 +206,7 @@ fn square_root(format: Parameters, (negative, a): Signed, rounding: Rounding) ->
     let radicand = a.significand_at(2 * exponent);
     let root = radicand.sqrt();
     let beyond = &root * &root != radicand;
-    format.round(
-        false,
-        &Exact {
-            significand: root,
-            exponent,
-            beyond,
-        },
-        rounding,
-    )
+    format.round(false, &Exact { significand: root, exponent, beyond }, rounding)
 }
 
 /// Clipping conversion of a number or, without one, of an infinity.
@@ -348,13 +310,8 @@ pub fn judge(format: Parameters, operation: Operation, case: [u64; 3], rounding:
         return (class(format, a.0, &a.1), 0);
     }
     let all = [&a.1, &b.1, &c.1];
-    let nans = all[..operands]
-        .iter()
-        .filter(|x| matches!(x, Datum::Nan { .. }))
-        .count();
-    let signaling = all[..operands]
-        .iter()
-        .any(|x| matches!(x, Datum::Nan { signaling: true }));
+    let nans = all[..operands].iter().filter(|x| matches!(x, Datum::Nan { .. })).count();
+    let signaling = all[..operands].iter().any(|x| matches!(x, Datum::Nan { signaling: true }));
     let invalid = if signaling { NV } else { 0 };
 
     let is_zero = |x: &Datum| matches!(x, Datum::Finite(x) if x.is_zero());
@@ -422,11 +379,7 @@ pub fn judge(format: Parameters, operation: Operation, case: [u64; 3], rounding:
         (Mul | MulAdd, ..) if zero_by_infinity => nan,
         (Mul, (s, Datum::Finite(x)), (t, Datum::Finite(y)), _) => {
             let product = Exact::new(x.significand * y.significand, x.exponent + y.exponent);
-            if product.is_zero() {
-                (format.signed(s != t, 0), 0)
-            } else {
-                format.round(s != t, &product, rounding)
-            }
+            if product.is_zero() { (format.signed(s != t, 0), 0) } else { format.round(s != t, &product, rounding) }
         }
         (Mul, (s, _), (t, _), _) => infinity(s != t),
 
@@ -482,11 +435,7 @@ pub fn judge(format: Parameters, operation: Operation, case: [u64; 3], rounding:
         (ToI32 | ToU32 | ToI64 | ToU64, (s, _), ..) => integer(s, None, rounding, lowest, highest),
         (ToI32Modular, (s, Datum::Finite(x)), ..) => {
             let (_, flags) = integer(s, Some(&x), Rounding::TowardZero, lowest, highest);
-            let truncated = if x.exponent >= 0 {
-                x.significand_at(0)
-            } else {
-                &x.significand >> (-x.exponent) as u64
-            };
+            let truncated = if x.exponent >= 0 { x.significand_at(0) } else { &x.significand >> (-x.exponent) as u64 };
             let low: u32 = (truncated % (1u64 << 32)).try_into().unwrap();
             ((if s { low.wrapping_neg() } else { low }) as i32 as u64, flags)
         }

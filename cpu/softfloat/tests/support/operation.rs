@@ -87,10 +87,8 @@ impl Operation {
     /// Whether the operation takes one operand, so that all of half precision can be walked through.
     pub fn is_unary(self) -> bool {
         use Operation::*;
-        matches!(
-            self,
-            Sqrt | RoundToIntegral | RoundToIntegralExact | Classify | ToI32Modular
-        ) || matches!(self, ToF16 | ToF32 | ToF64 | ToI32 | ToU32 | ToI64 | ToU64)
+        matches!(self, Sqrt | RoundToIntegral | RoundToIntegralExact | Classify | ToI32Modular)
+            || matches!(self, ToF16 | ToF32 | ToF64 | ToI32 | ToU32 | ToI64 | ToU64)
     }
 
     /// The modes in which to try the operation: one, where it takes none.

@@ -93,11 +93,7 @@ pub fn random<F: Judged>(operation: Operation, rounding: Rounding, count: u64, s
     let mut tally = Tally::default();
     let mut cases = Cases::<F>::new(seed);
     for _ in 0..count {
-        let case = if operation.takes_integer() {
-            cases.integers()
-        } else {
-            cases.operands()
-        };
+        let case = if operation.takes_integer() { cases.integers() } else { cases.operands() };
         compare::<F>(operation, rounding, case, &mut tally)?;
     }
     Ok(tally)

@@ -41,20 +41,12 @@ const DEPTH_LIMIT: usize = 100;
 
 /// Evaluates `text`.
 pub(super) fn evaluate(text: &str, place: Place<'_>) -> Value {
-    let mut parser = Parser {
-        rest: text.trim(),
-        place,
-        depth: 0,
-    };
+    let mut parser = Parser { rest: text.trim(), place, depth: 0 };
     if parser.rest.is_empty() {
         return invalid("an expression is missing");
     }
     let value = parser.binary(0)?;
-    if parser.rest.is_empty() {
-        Ok(value)
-    } else {
-        invalid(format!("unexpected '{}' in an expression", parser.rest))
-    }
+    if parser.rest.is_empty() { Ok(value) } else { invalid(format!("unexpected '{}' in an expression", parser.rest)) }
 }
 
 /// Binary operators, longest first, with their precedence: that of C.
@@ -180,11 +172,7 @@ impl<'a> Parser<'a> {
             // The argument is the address of the instruction with the `%pcrel_hi`.
             "pcrel_lo" => match self.place.symbols.pcrel_hi.get(&(argument as u64)) {
                 Some((text, local_position)) => {
-                    let place = Place {
-                        here: argument as u64,
-                        local_position: *local_position,
-                        ..self.place
-                    };
+                    let place = Place { here: argument as u64, local_position: *local_position, ..self.place };
                     Ok(low(evaluate(text, place)?.wrapping_sub(argument)))
                 }
                 None => Err(ExpressionError::Undefined(format!("%pcrel_hi at {argument:#x}"))),
@@ -196,10 +184,7 @@ impl<'a> Parser<'a> {
     }
 
     fn name(&mut self) -> &'a str {
-        let end = self
-            .rest
-            .find(|c| !super::source::is_name(c))
-            .unwrap_or(self.rest.len());
+        let end = self.rest.find(|c| !super::source::is_name(c)).unwrap_or(self.rest.len());
         let name = &self.rest[..end];
         self.skip(end);
         name
@@ -228,22 +213,14 @@ impl<'a> Parser<'a> {
             return Ok(self.place.here as i64);
         }
         if !first.is_ascii_digit() {
-            return self
-                .place
-                .symbols
-                .value(name)
-                .ok_or_else(|| ExpressionError::Undefined(name.into()));
+            return self.place.symbols.value(name).ok_or_else(|| ExpressionError::Undefined(name.into()));
         }
         let digits = name.trim_end_matches(['f', 'b']);
         if digits.len() + 1 == name.len() && !name.starts_with("0x") && !name.starts_with("0b") {
-            let label = digits
-                .parse()
-                .map_err(|_| ExpressionError::Invalid(format!("bad number '{name}'")))?;
+            let label = digits.parse().map_err(|_| ExpressionError::Invalid(format!("bad number '{name}'")))?;
             let forward = name.ends_with('f');
             let found = self.place.symbols.local(label, self.place.local_position, forward);
-            return found
-                .map(|address| address as i64)
-                .ok_or_else(|| ExpressionError::Undefined(name.into()));
+            return found.map(|address| address as i64).ok_or_else(|| ExpressionError::Undefined(name.into()));
         }
         number(name).map_or_else(|| invalid(format!("bad number '{name}'")), Ok)
     }

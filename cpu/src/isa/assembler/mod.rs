@@ -72,10 +72,7 @@ pub fn assemble(source: &str, origin: u64, extensions: &ExtensionSet) -> Result<
         assembler.line(&line).map_err(|message| line.error(message))?;
     }
     if let Some(open) = assembler.conditions.last() {
-        return Err(AssembleError {
-            line: open.line,
-            message: ".endif is missing".into(),
-        });
+        return Err(AssembleError { line: open.line, message: ".endif is missing".into() });
     }
     assembler.finish()
 }
@@ -96,10 +93,7 @@ impl Line {
             Some((name, line)) => format!("{message} (in macro '{name}', line {line})"),
             None => message,
         };
-        AssembleError {
-            line: self.number,
-            message,
-        }
+        AssembleError { line: self.number, message }
     }
 }
 
@@ -135,15 +129,8 @@ impl Symbols {
 
 /// What waits for all symbols.
 enum Deferred {
-    Instruction {
-        opcode: Opcode,
-        suffix: String,
-        operands: Vec<String>,
-    },
-    Data {
-        width: usize,
-        expression: String,
-    },
+    Instruction { opcode: Opcode, suffix: String, operands: Vec<String> },
+    Data { width: usize, expression: String },
 }
 
 struct Fixup {
@@ -222,11 +209,7 @@ impl Assembler {
     }
 
     fn place(&self) -> Place<'_> {
-        Place {
-            symbols: &self.symbols,
-            here: self.here(),
-            local_position: self.symbols.local.len(),
-        }
+        Place { symbols: &self.symbols, here: self.here(), local_position: self.symbols.local.len() }
     }
 
     /// The value of an expression that must be known now.
@@ -289,11 +272,7 @@ impl Assembler {
         match word {
             ".if" | ".ifdef" | ".ifndef" | ".ifb" | ".ifnb" | ".ifc" | ".ifnc" => {
                 let taken = active && truth(self)?;
-                self.conditions.push(Condition {
-                    line: line.number,
-                    active: taken,
-                    done: taken || !active,
-                });
+                self.conditions.push(Condition { line: line.number, active: taken, done: taken || !active });
             }
             ".else" | ".elseif" => {
                 let Some(condition) = self.conditions.last() else {
@@ -368,29 +347,18 @@ impl Assembler {
         if name.is_empty() {
             return Err(".macro needs a name".into());
         }
-        let parameters = parameters
-            .split([',', ' ', '\t'])
-            .filter(|parameter| !parameter.is_empty())
-            .map(|parameter| match parameter.split_once('=') {
+        let parameters = parameters.split([',', ' ', '\t']).filter(|parameter| !parameter.is_empty()).map(
+            |parameter| match parameter.split_once('=') {
                 Some((name, default)) => (name.to_owned(), Some(default.to_owned())),
                 None => (parameter.trim_end_matches(":req").to_owned(), None),
-            });
+            },
+        );
         let parameters = parameters.collect();
         let body = self.body(&[".macro"], ".endm")?;
         let within = line.within.clone();
         let first = line.number;
-        let body = body
-            .into_iter()
-            .map(|line| Line {
-                within: within.clone(),
-                ..line
-            })
-            .collect::<Vec<_>>();
-        if self
-            .macros
-            .insert(name.clone(), Rc::new(Macro { parameters, body }))
-            .is_some()
-        {
+        let body = body.into_iter().map(|line| Line { within: within.clone(), ..line }).collect::<Vec<_>>();
+        if self.macros.insert(name.clone(), Rc::new(Macro { parameters, body })).is_some() {
             return Err(format!("macro '{name}' of line {first} is already defined"));
         }
         Ok(())
@@ -399,17 +367,11 @@ impl Assembler {
     fn expand_macro(&mut self, name: &str, definition: &Macro, rest: &str, line: &Line) -> Outcome {
         let arguments = source::split_operands(rest);
         if arguments.len() > definition.parameters.len() {
-            return Err(format!(
-                "macro '{name}' takes {} arguments",
-                definition.parameters.len()
-            ));
+            return Err(format!("macro '{name}' takes {} arguments", definition.parameters.len()));
         }
         let mut values = Vec::new();
         for (index, (parameter, default)) in definition.parameters.iter().enumerate() {
-            let given = arguments
-                .get(index)
-                .filter(|argument| !argument.is_empty())
-                .or(default.as_ref());
+            let given = arguments.get(index).filter(|argument| !argument.is_empty()).or(default.as_ref());
             values.push((parameter.as_str(), given.map_or("", String::as_str)));
         }
         self.expansions += 1;
@@ -533,12 +495,7 @@ impl Assembler {
                 self.fill(distance, 0)
             }
             ".option" => self.option(rest),
-            ".error" => Err(operands
-                .first()
-                .cloned()
-                .unwrap_or_default()
-                .trim_matches('"')
-                .to_owned()),
+            ".error" => Err(operands.first().cloned().unwrap_or_default().trim_matches('"').to_owned()),
             ".globl" | ".global" | ".local" | ".weak" | ".hidden" | ".text" | ".data" | ".bss" | ".rodata"
             | ".section" | ".type" | ".size" | ".file" | ".ident" | ".attribute" => Ok(()),
             _ => Err(format!("unknown directive '{word}'")),
@@ -569,14 +526,7 @@ impl Assembler {
                     self.emit(&bytes[..width], false)?;
                 }
                 Err(ExpressionError::Undefined(_)) => {
-                    self.defer(
-                        line,
-                        at,
-                        Deferred::Data {
-                            width,
-                            expression: operand.clone(),
-                        },
-                    );
+                    self.defer(line, at, Deferred::Data { width, expression: operand.clone() });
                     self.emit(&[0; 8][..width], false)?;
                 }
                 Err(ExpressionError::Invalid(message)) => return Err(message),
@@ -623,11 +573,7 @@ impl Assembler {
     }
 
     fn room(&self, size: usize) -> Outcome {
-        if self.bytes.len().saturating_add(size) > SIZE_LIMIT {
-            Err("the program is too large".into())
-        } else {
-            Ok(())
-        }
+        if self.bytes.len().saturating_add(size) > SIZE_LIMIT { Err("the program is too large".into()) } else { Ok(()) }
     }
 
     fn emit(&mut self, bytes: &[u8], code: bool) -> Outcome {
@@ -638,12 +584,7 @@ impl Assembler {
     }
 
     fn defer(&mut self, line: &Line, at: usize, what: Deferred) {
-        self.fixups.push(Fixup {
-            line: line.clone(),
-            at,
-            local_position: self.symbols.local.len(),
-            what,
-        });
+        self.fixups.push(Fixup { line: line.clone(), at, local_position: self.symbols.local.len(), what });
     }
 
     // Instructions.
@@ -668,9 +609,7 @@ impl Assembler {
         }
         match pseudo::expand(&mnemonic, &operands) {
             // The second of a pair refers to the first by its distance.
-            Some(texts) => texts
-                .iter()
-                .try_for_each(|text| self.plain(text, texts.len() == 1, line)),
+            Some(texts) => texts.iter().try_for_each(|text| self.plain(text, texts.len() == 1, line)),
             None => self.instruction(&mnemonic, operands, true, line),
         }
     }
@@ -691,32 +630,21 @@ impl Assembler {
         let opcode = *self.mnemonics.get(stem)?;
         let fits = match syntax::parse(opcode.row().syntax).0 {
             Some(Suffix::Ordering) => matches!(suffix, ".aq" | ".rl" | ".aqrl"),
-            Some(Suffix::Number) => suffix[1..]
-                .parse::<u8>()
-                .is_ok_and(|number| suffix[1..] == number.to_string()),
+            Some(Suffix::Number) => suffix[1..].parse::<u8>().is_ok_and(|number| suffix[1..] == number.to_string()),
             None => false,
         };
         fits.then_some((opcode, suffix))
     }
 
     fn instruction(&mut self, mnemonic: &str, operands: Vec<String>, compressible: bool, line: &Line) -> Outcome {
-        let (opcode, suffix) = self
-            .find(mnemonic)
-            .ok_or_else(|| format!("unknown instruction '{mnemonic}'"))?;
+        let (opcode, suffix) = self.find(mnemonic).ok_or_else(|| format!("unknown instruction '{mnemonic}'"))?;
         let row = opcode.row();
-        if let Some(missing) = row
-            .requires
-            .iter()
-            .find(|&extension| !self.extensions.contains(extension))
-        {
+        if let Some(missing) = row.requires.iter().find(|&extension| !self.extensions.contains(extension)) {
             return Err(format!("{mnemonic} needs extension {missing}"));
         }
         let at = self.bytes.len();
         for operand in &operands {
-            if let Some(argument) = operand
-                .strip_prefix("%pcrel_hi(")
-                .and_then(|rest| rest.strip_suffix(')'))
-            {
+            if let Some(argument) = operand.strip_prefix("%pcrel_hi(").and_then(|rest| rest.strip_suffix(')')) {
                 let entry = (argument.to_owned(), self.symbols.local.len());
                 self.symbols.pcrel_hi.insert(self.here(), entry);
             }
@@ -732,15 +660,7 @@ impl Assembler {
                 self.emit(&word.to_le_bytes()[..length], true)
             }
             Err(ExpressionError::Undefined(_)) => {
-                self.defer(
-                    line,
-                    at,
-                    Deferred::Instruction {
-                        opcode,
-                        suffix: suffix.into(),
-                        operands,
-                    },
-                );
+                self.defer(line, at, Deferred::Instruction { opcode, suffix: suffix.into(), operands });
                 self.emit(&[0; 4][..usize::from(row.pattern.length)], true)
             }
             Err(ExpressionError::Invalid(message)) => Err(message),
@@ -755,14 +675,7 @@ impl Assembler {
         }
         let (opcode, insn) = if opcode == addi::OPCODE && insn.imm == 0 && insn.rs1 != 0 {
             // A move: the compressed one is an addition to x0.
-            (
-                add::OPCODE,
-                Insn {
-                    rs1: 0,
-                    rs2: insn.rs1,
-                    ..*insn
-                },
-            )
+            (add::OPCODE, Insn { rs1: 0, rs2: insn.rs1, ..*insn })
         } else {
             (opcode, *insn)
         };
@@ -776,21 +689,13 @@ impl Assembler {
     fn finish(mut self) -> Result<Program, AssembleError> {
         for fixup in &self.fixups {
             let here = self.origin.wrapping_add(fixup.at as u64);
-            let place = Place {
-                symbols: &self.symbols,
-                here,
-                local_position: fixup.local_position,
-            };
+            let place = Place { symbols: &self.symbols, here, local_position: fixup.local_position };
             let encoded = match &fixup.what {
                 Deferred::Data { width, expression } => evaluate(expression, place)
                     .map_err(ExpressionError::message)
                     .and_then(|value| data_bytes(value, *width))
                     .map(|bytes| (bytes, *width)),
-                Deferred::Instruction {
-                    opcode,
-                    suffix,
-                    operands,
-                } => {
+                Deferred::Instruction { opcode, suffix, operands } => {
                     let row = opcode.row();
                     operands::parse(row, suffix, operands, place)
                         .map_err(ExpressionError::message)
@@ -801,17 +706,8 @@ impl Assembler {
             let (bytes, width) = encoded.map_err(|message| fixup.line.error(message))?;
             self.bytes[fixup.at..fixup.at + width].copy_from_slice(&bytes[..width]);
         }
-        let symbols = self
-            .symbols
-            .named
-            .into_iter()
-            .map(|(name, value)| (name, value as u64))
-            .collect();
-        Ok(Program {
-            bytes: self.bytes,
-            origin: self.origin,
-            symbols,
-        })
+        let symbols = self.symbols.named.into_iter().map(|(name, value)| (name, value as u64)).collect();
+        Ok(Program { bytes: self.bytes, origin: self.origin, symbols })
     }
 }
 
@@ -829,11 +725,7 @@ fn encode(opcode: Opcode, insn: &Insn) -> Outcome<u32> {
 fn data_bytes(value: i64, width: usize) -> Outcome<[u8; 8]> {
     let bits = 8 * width as u32;
     let fits = width == 8 || (-(1i64 << (bits - 1))..1i64 << bits).contains(&value);
-    if fits {
-        Ok(value.to_le_bytes())
-    } else {
-        Err(format!("{value:#x} does not fit {width} bytes"))
-    }
+    if fits { Ok(value.to_le_bytes()) } else { Err(format!("{value:#x} does not fit {width} bytes")) }
 }
 
 /// Puts a macro's arguments in place of `\name`, and its count in place of `\@`.
@@ -852,9 +744,7 @@ fn substitute(text: &str, values: &[(&str, &str)], count: &str) -> String {
             rest = after;
             continue;
         }
-        let end = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
         match values.iter().find(|(name, _)| *name == &rest[..end]) {
             Some((_, value)) => {
                 result.push_str(value);

@@ -20,11 +20,7 @@ fn register(name: &str, letter: char, names: &[&str; 32]) -> Option<u8> {
     if let Some(number) = names.iter().position(|&known| known == name) {
         return Some(number as u8);
     }
-    let number = name
-        .strip_prefix(letter)?
-        .parse()
-        .ok()
-        .filter(|&number: &u8| number < 32)?;
+    let number = name.strip_prefix(letter)?.parse().ok().filter(|&number: &u8| number < 32)?;
     (format!("{letter}{number}") == name).then_some(number)
 }
 
@@ -81,11 +77,7 @@ fn complete(row: &Row, insn: &mut Insn) {
     if !row.pattern.has(Operand::Rs1) {
         insn.rs1 = implied.rs1 as u8;
     } else if !shown.contains(&Operand::Rs1) {
-        insn.rs1 = if row.pattern.shares(Operand::Rd, Operand::Rs1) {
-            insn.rd
-        } else {
-            0
-        };
+        insn.rs1 = if row.pattern.shares(Operand::Rd, Operand::Rs1) { insn.rd } else { 0 };
     }
     if !row.pattern.has(Operand::Rs2) {
         insn.rs2 = implied.rs2 as u8;
@@ -119,19 +111,11 @@ fn parse_word(word: Word, text: &str, insn: &mut Insn, place: Place<'_>) -> Resu
     match word {
         Word::Integer(operand) => {
             let number = integer_register(text);
-            set(
-                insn,
-                operand,
-                number.ok_or_else(|| invalid(format!("'{text}' is no integer register")))?,
-            );
+            set(insn, operand, number.ok_or_else(|| invalid(format!("'{text}' is no integer register")))?);
         }
         Word::Float(operand) => {
             let number = register(text, 'f', &FLOAT_REGISTERS);
-            set(
-                insn,
-                operand,
-                number.ok_or_else(|| invalid(format!("'{text}' is no floating-point register")))?,
-            );
+            set(insn, operand, number.ok_or_else(|| invalid(format!("'{text}' is no floating-point register")))?);
         }
         Word::StackPointer => {
             if integer_register(text) != Some(2) {
@@ -207,6 +191,5 @@ fn set(insn: &mut Insn, operand: Operand, register: u8) {
 /// A set of `iorw` in that order, `0` for the empty one.
 fn fence_set(text: &str) -> Result<i32, ExpressionError> {
     let set = FENCE_SETS.iter().position(|&set| set == text);
-    set.map(|set| set as i32)
-        .ok_or_else(|| invalid(format!("'{text}' is no set of i, o, r and w in this order")))
+    set.map(|set| set as i32).ok_or_else(|| invalid(format!("'{text}' is no set of i, o, r and w in this order")))
 }

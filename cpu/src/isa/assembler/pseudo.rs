@@ -108,9 +108,7 @@ const MEMORY: &[(&str, usize)] = &[
 /// The instructions that a pseudo-instruction stands for, or `None` if it is not one. `li` is not here: it depends on
 /// its value.
 pub(super) fn expand(mnemonic: &str, operands: &[String]) -> Option<Vec<String>> {
-    let templates = PSEUDO_INSTRUCTIONS
-        .iter()
-        .find(|(name, count, _)| *name == mnemonic && *count == operands.len());
+    let templates = PSEUDO_INSTRUCTIONS.iter().find(|(name, count, _)| *name == mnemonic && *count == operands.len());
     if let Some((_, _, templates)) = templates {
         return Some(templates.iter().map(|template| fill(template, operands)).collect());
     }

@@ -105,9 +105,7 @@ pub(super) fn unescape(text: &[u8]) -> Option<(u8, usize)> {
         b'e' => (27, 2),
         b'0'..=b'7' => {
             let digits = text[1..].iter().take(3).take_while(octal);
-            let value = digits
-                .clone()
-                .fold(0u32, |value, digit| value * 8 + u32::from(digit - b'0'));
+            let value = digits.clone().fold(0u32, |value, digit| value * 8 + u32::from(digit - b'0'));
             (value as u8, 1 + digits.count())
         }
         b'x' => {

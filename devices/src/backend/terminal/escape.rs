@@ -72,10 +72,6 @@ mod tests {
         assert_eq!(actions(b"\x01h"), [Help]);
         assert_eq!(actions(b"\x01a\x01\x01"), [Input(1), Input(1)]);
         assert_eq!(actions(b"\x01zx"), [Unknown, Input(b'x')], "a command takes one byte");
-        assert_eq!(
-            actions(b"\x01\x01x"),
-            [Input(1), Input(b'x')],
-            "a sent Ctrl-A does not escape"
-        );
+        assert_eq!(actions(b"\x01\x01x"), [Input(1), Input(b'x')], "a sent Ctrl-A does not escape");
     }
 }

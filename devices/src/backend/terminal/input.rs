@@ -25,15 +25,8 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn new(limit: usize) -> Self {
-        let queue = Queue {
-            bytes: VecDeque::new(),
-            closed: false,
-        };
-        Self {
-            queue: Mutex::new(queue),
-            limit,
-            room: Condvar::new(),
-        }
+        let queue = Queue { bytes: VecDeque::new(), closed: false };
+        Self { queue: Mutex::new(queue), limit, room: Condvar::new() }
     }
 
     /// Adds `bytes`, waiting for room as long as it takes; calls `arrived` after each part.

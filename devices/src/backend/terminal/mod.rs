@@ -34,10 +34,7 @@ impl Terminal {
         let stdin_is_terminal = io::stdin().is_terminal();
         let escape = stdin_is_terminal.then(Escape::default);
         let shared = Shared::start(io::stdin(), io::stdout(), escape, quit)?;
-        let terminal = Self {
-            shared,
-            stdout_is_terminal: io::stdout().is_terminal(),
-        };
+        let terminal = Self { shared, stdout_is_terminal: io::stdout().is_terminal() };
         if stdin_is_terminal {
             // Marked first, so that a failure half-way is undone by the drop.
             *lock(&terminal.shared.raw) = true;
@@ -118,17 +115,8 @@ impl Shared {
         escape: Option<Escape>,
         quit: impl Fn() + Send + 'static,
     ) -> io::Result<Arc<Self>> {
-        let input = Input::new(if escape.is_some() {
-            input::TERMINAL_LIMIT
-        } else {
-            input::LIMIT
-        });
-        let shared = Arc::new(Self {
-            input,
-            output: Output::new(),
-            ready: Mutex::new(None),
-            raw: Mutex::new(false),
-        });
+        let input = Input::new(if escape.is_some() { input::TERMINAL_LIMIT } else { input::LIMIT });
+        let shared = Arc::new(Self { input, output: Output::new(), ready: Mutex::new(None), raw: Mutex::new(false) });
         let writer = shared.clone();
         let thread = std::thread::Builder::new().name("terminal output".into());
         thread.spawn(move || writer.output.run(sink, || writer.ready()))?;
@@ -250,11 +238,7 @@ mod tests {
         let mut buffer = [0; 1000];
         let start = Instant::now();
         while received.len() < bytes.len() {
-            assert!(
-                start.elapsed() < Duration::from_secs(10),
-                "input stopped at {}",
-                received.len()
-            );
+            assert!(start.elapsed() < Duration::from_secs(10), "input stopped at {}", received.len());
             let count = shared.read(&mut buffer);
             assert!(shared.input.len() <= input::LIMIT);
             received.extend_from_slice(&buffer[..count]);

@@ -60,11 +60,7 @@ impl Output {
             broken: false,
             closed: false,
         };
-        Self {
-            queue: Mutex::new(queue),
-            wake: Condvar::new(),
-            written: Condvar::new(),
-        }
+        Self { queue: Mutex::new(queue), wake: Condvar::new(), written: Condvar::new() }
     }
 
     /// Takes as many of `bytes` as there is room for, and returns their number.
@@ -92,11 +88,7 @@ impl Output {
         let mut last = (queue.progress, Instant::now());
         while (queue.writing || !queue.bytes.is_empty()) && !queue.broken {
             let wait = Duration::from_millis(20);
-            queue = self
-                .written
-                .wait_timeout(queue, wait)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .0;
+            queue = self.written.wait_timeout(queue, wait).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
             if queue.progress != last.0 {
                 last = (queue.progress, Instant::now());
             } else if patience.or(queue.impatient.then_some(PATIENCE)).is_some_and(|most| last.1.elapsed() >= most) {
@@ -168,11 +160,7 @@ impl Output {
             if left.is_zero() || queue.bytes.len() >= LARGE || queue.hurry || queue.closed {
                 return queue;
             }
-            queue = self
-                .wake
-                .wait_timeout(queue, left)
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .0;
+            queue = self.wake.wait_timeout(queue, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
 
@@ -310,11 +298,7 @@ mod tests {
         assert_eq!(calls.load(Ordering::SeqCst), 0, "it is the flush that ended");
         drop(release);
         output.flush(None);
-        assert_eq!(
-            calls.load(Ordering::SeqCst),
-            1,
-            "the writer is told that there is room again"
-        );
+        assert_eq!(calls.load(Ordering::SeqCst), 1, "the writer is told that there is room again");
         assert_eq!(output.write(b"y"), 1);
         output.close();
         thread.join().unwrap();

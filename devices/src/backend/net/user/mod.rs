@@ -291,9 +291,12 @@ struct Router {
     rounds: Arc<std::sync::atomic::AtomicU64>,
 }
 
+/// What a router is made with.
+type Parts = (Router, Arc<Link>, Arc<Waker>, Vec<Forward>);
+
 impl Router {
     /// A router that does not run yet, the card's end of its cable, what wakes it, and the forwards as they came out.
-    fn new(configuration: Configuration) -> Result<(Self, Arc<Link>, Arc<Waker>, Vec<Forward>), UserNetworkError> {
+    fn new(configuration: Configuration) -> Result<Parts, UserNetworkError> {
         let Configuration { mtu, host_name, host_access, restrict, forwards, name_servers } = configuration;
         if !(SMALLEST_MTU..=LARGEST_MTU).contains(&mtu) {
             return Err(UserNetworkError::Mtu(mtu));

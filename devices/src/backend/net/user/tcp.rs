@@ -113,7 +113,7 @@ impl Device for Wire<'_> {
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmit<'_>> {
-        self.output.has_room().then(|| Transmit { output: self.output, segment_size: None })
+        self.output.has_room().then_some(Transmit { output: self.output, segment_size: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -1,11 +1,12 @@
 //! Every conformance program on every engine.
 
-use cpu::EngineKind;
+use cpu::{EngineKind, JitOptions};
 use tests::conformance;
 
 /// The engines under test.
 fn engines() -> Vec<EngineKind> {
-    vec![EngineKind::Interpreter]
+    let jit = |threshold| EngineKind::Jit(JitOptions { threshold, cache_size: 8 << 20, ..JitOptions::default() });
+    vec![EngineKind::Interpreter, jit(20), jit(1)]
 }
 
 fn run(name: &str) {

@@ -56,8 +56,10 @@ impl Session {
     pub fn open() -> anyhow::Result<Self> {
         let ending = Arc::<Ending>::default();
         let heard = ending.clone();
+        // Held before the terminal changes: one that comes in between would leave it so.
+        let signals = hold_signals().context("signals cannot be handled")?;
         let terminal = Terminal::open(move || heard.ask(None)).context("the terminal cannot be used")?;
-        hear_signals(ending.clone(), terminal.restorer()).context("signals cannot be handled")?;
+        hear_signals(signals, ending.clone(), terminal.restorer()).context("signals cannot be handled")?;
         let restorer = terminal.restorer();
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
@@ -88,16 +90,33 @@ impl Session {
     }
 }
 
-/// Has `ending` asked by the signals that end a process, and by the terminal's own hang-up if it is in raw mode: without
-/// one, `nohup` keeps its meaning.
 #[cfg(unix)]
-fn hear_signals(ending: Arc<Ending>, restorer: Restorer) -> io::Result<()> {
+type HeldSignals = signal_hook::iterator::Signals;
+
+/// Raw mode keeps the keyboard's interrupt from being one; what else ends a process here restores its console itself.
+#[cfg(not(unix))]
+type HeldSignals = ();
+
+/// Keeps the signals that end a process from doing so, and the terminal's own hang-up if it is in raw mode: without one,
+/// `nohup` keeps its meaning.
+#[cfg(unix)]
+fn hold_signals() -> io::Result<HeldSignals> {
     use std::io::IsTerminal;
 
     use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 
     let hang_up = io::stdin().is_terminal().then_some(SIGHUP);
-    let mut signals = signal_hook::iterator::Signals::new(TERM_SIGNALS.iter().copied().chain(hang_up))?;
+    HeldSignals::new(TERM_SIGNALS.iter().copied().chain(hang_up))
+}
+
+#[cfg(not(unix))]
+fn hold_signals() -> io::Result<HeldSignals> {
+    Ok(())
+}
+
+/// Has `ending` asked by the signals held.
+#[cfg(unix)]
+fn hear_signals(mut signals: HeldSignals, ending: Arc<Ending>, restorer: Restorer) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("signals".into());
     thread.spawn(move || {
         for signal in signals.forever() {
@@ -113,9 +132,8 @@ fn end_by(signal: i32) -> io::Result<()> {
     signal_hook::low_level::emulate_default_handler(signal)
 }
 
-/// Raw mode keeps the keyboard's interrupt from being one; what else ends a process here restores its console itself.
 #[cfg(not(unix))]
-fn hear_signals(_: Arc<Ending>, _: Restorer) -> io::Result<()> {
+fn hear_signals(_: HeldSignals, _: Arc<Ending>, _: Restorer) -> io::Result<()> {
     Ok(())
 }
 

@@ -102,7 +102,7 @@ impl Bench {
         let (lines, backend) = (Arc::<Lines>::default(), MemoryBackend::new());
         let line = lines.line(0);
         let mut network = None;
-        let mut slot = |device| match device {
+        let slot = |device| match device {
             Some(device) => VirtioMmio::new(device, ram.clone(), line),
             None => VirtioMmio::empty(ram.clone(), line),
         };

@@ -158,7 +158,43 @@ pub(crate) fn run_ops(hart: &mut Hart, ops: &[Op], length: u64, most: u64) -> Ou
     hart.pc = hart.block_pc.wrapping_add(length);
     let outcome = (first.handler)(hart, first, rest);
     if outcome != Outcome::Trap {
-        hart.counts.retired += ops.len() as u64;
+        // Wrapping: an ecall that does not retire has taken itself off in advance, maybe below zero.
+        hart.counts.retired = hart.counts.retired.wrapping_add(ops.len() as u64);
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bus::{AddressSpace, Clock, Ram};
+
+    use super::*;
+    use crate::extension::ExtensionSet;
+    use crate::{Configuration, HartShared, Privilege};
+
+    #[test]
+    fn an_ecall_to_the_built_in_sbi_does_not_retire_even_as_the_first_instruction() {
+        const BASE: u64 = 0x8000_0000;
+        let ram = Ram::new(BASE, 0x1000).unwrap();
+        let configuration = Configuration {
+            extensions: ExtensionSet::implemented(),
+            page_table_levels: 3,
+            built_in_sbi: true,
+            reset_vector: BASE,
+        };
+        for word in [0x0000_0073u32, 0x0000_0013, 0x0000_0073].into_iter().zip([0, 4, 8]) {
+            ram.write(BASE + word.1, &word.0.to_le_bytes()).unwrap();
+        }
+        let bus = Arc::new(AddressSpace::new(ram));
+        let mut hart = Hart::new(configuration, Arc::new(HartShared::new(0)), bus, Clock::manual());
+        hart.open_pmp();
+        hart.set_privilege(Privilege::Supervisor);
+        let mut interpreter = Interpreter::default();
+        for (pc, retired) in [(BASE + 4, 0), (BASE + 12, 1)] {
+            assert_eq!(interpreter.run(&mut hart, 10), Stop::EnvironmentCall);
+            assert_eq!((hart.pc(), hart.counts().retired), (pc, retired));
+        }
+    }
 }

@@ -45,8 +45,13 @@ impl Translator<'_, '_> {
                 Some(self.canonical(value, format))
             }
             FloatOp::MulAdd if nearest && self.host.fused => {
-                let [a, b, c] = [a, b, c].map(|v| self.float_value(v, format));
-                let value = self.b.ins().fma(a, b, c);
+                let [x, y, z] = [a, b, c].map(|v| self.float_value(v, format));
+                // An infinity times zero is invalid even if a quiet NaN is added (F extension); hosts differ there.
+                let plain = self.b.ins().fcmp(FloatCC::Ordered, z, z);
+                let t = Self::float_type(format);
+                let fused =
+                    self.either(plain, t, format, (i, op, operands), |translator| translator.b.ins().fma(x, y, z));
+                let value = self.float_value(fused, format);
                 Some(self.canonical(value, format))
             }
             FloatOp::Min | FloatOp::Max => {

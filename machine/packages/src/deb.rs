@@ -394,6 +394,25 @@ mod tests {
         assert!(unpacked(&other).unwrap_err().to_string().contains("not supported"));
     }
 
+    /// Messages quote damaged packages, and go to a terminal.
+    #[test]
+    fn messages_are_one_line_of_printable_text() {
+        let package = |name: &[u8], checksum: &[u8]| {
+            let mut header = tar_header(EntryType::Fifo);
+            header.set_entry_type(EntryType::new(b'Z'));
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name);
+            header.set_cksum();
+            header.as_old_mut().cksum[..checksum.len()].copy_from_slice(checksum);
+            let mut tar = header.as_bytes().to_vec();
+            tar.resize(tar.len() + 1024, 0);
+            unpacked(&crate::testing::ar(&[("debian-binary", b"2.0\n"), ("data.tar", &tar)])).unwrap_err().to_string()
+        };
+        for (name, checksum) in [(&b"a\x1b[2J\nb"[..], &b""[..]), (b"a", b"\n\x1b[2J")] {
+            let message = package(name, checksum);
+            assert!(!message.contains(char::is_control) && message.contains("[2J"), "{message:?}");
+        }
+    }
+
     #[test]
     fn paths_that_lead_out() {
         for (path, link) in [("../evil", None), ("a/../../evil", None), ("evil", Some("/etc/passwd"))] {

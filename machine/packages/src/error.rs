@@ -110,7 +110,7 @@ pub enum Error {
         architecture: String,
     },
     /// A `.deb` file that cannot be unpacked.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.display(), printable(reason))]
     Deb {
         /// The `.deb` file.
         path: PathBuf,
@@ -149,6 +149,15 @@ pub enum Error {
         /// The host's answer.
         source: io::Error,
     },
+}
+
+/// A text that quotes a damaged file: on one line, and without codes that a terminal obeys.
+fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 impl Error {

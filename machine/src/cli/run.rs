@@ -59,7 +59,7 @@ pub struct Run {
     /// A network card: `user` (a network with NAT inside of the process) or `none`, and options: mac=, mtu=, queues=,
     /// hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
     /// dns=ADDRESS, pcap=FILE; may be given several times
-    #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "user")]
+    #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "none")]
     net: Vec<NetOption>,
 
     /// Firmware to run in M-mode instead of the built-in SBI (OpenSBI's fw_dynamic or fw_jump, for example), or `none`
@@ -89,7 +89,7 @@ impl Default for Run {
             smp: 1,
             processor: Processor::default(),
             disk: Vec::new(),
-            net: vec![NetOption::default()],
+            net: Vec::new(),
             bios: None,
             dtb: None,
             dump_dtb: None,

@@ -272,11 +272,11 @@ impl Program {
     pub fn run(&self, machine: &mut Machine, engine: &mut Engine) {
         let none = [(64, Incident::Time(100))];
         let incidents = if self.incidents.is_empty() { &none[..] } else { &self.incidents };
-        for (budget, incident) in incidents.iter().take(16) {
-            machine.run(engine, u64::from(*budget) * 4);
+        for (budget, incident) in incidents.iter().take(8) {
+            machine.run(engine, u64::from(*budget));
             machine.suffer(*incident);
         }
-        machine.run(engine, 256);
+        machine.run(engine, 64);
     }
 }
 

@@ -184,8 +184,10 @@ mod tests {
             built_in_sbi: true,
             reset_vector: BASE,
         };
-        for word in [0x0000_0073u32, 0x0000_0013, 0x0000_0073].into_iter().zip([0, 4, 8]) {
-            ram.write(BASE + word.1, &word.0.to_le_bytes()).unwrap();
+        const ECALL: u32 = 0x0000_0073;
+        const NOP: u32 = 0x0000_0013;
+        for (address, word) in [(BASE, ECALL), (BASE + 4, NOP), (BASE + 8, ECALL)] {
+            ram.write(address, &word.to_le_bytes()).unwrap();
         }
         let bus = Arc::new(AddressSpace::new(ram));
         let mut hart = Hart::new(configuration, Arc::new(HartShared::new(0)), bus, Clock::manual());

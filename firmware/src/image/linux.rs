@@ -65,10 +65,10 @@ pub(super) fn zboot_payload(file: &str, bytes: &[u8]) -> Result<Option<Range<usi
     let (offset, size) = (field(8)?, field(12)?);
     let method = bytes.get(24..56).ok_or_else(|| wrong("the header is truncated".into()))?;
     let method = method.split(|byte| *byte == 0).next().unwrap_or_default();
-    let method = String::from_utf8_lossy(method).into_owned();
+    let method = String::from_utf8_lossy(method).escape_default().to_string();
     // Kernels name the make rule: "gzip", "zstd" or "zstd22", "xz" or "xzkern".
     if !["gzip", "zstd", "xz"].iter().any(|known| method.starts_with(known)) {
-        let method = if method.is_empty() { "an unnamed method".into() } else { method.escape_default().to_string() };
+        let method = if method.is_empty() { "an unnamed method".into() } else { method };
         return Err(ImageError::Compression { file: file.into(), method });
     }
     let end = u64::from(offset) + u64::from(size);

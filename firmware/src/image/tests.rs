@@ -272,6 +272,7 @@ fn other_compressions_are_refused_by_name() {
     assert_refused(&zboot("lzma", &[0x5d, 0, 0]), "compressed by lzma");
     assert_refused(&zboot("", &[0; 8]), "compressed by an unnamed method");
     assert_refused(&zboot("\n\u{1b}[2J", &[0; 8]), "compressed by \\n\\u{1b}[2J");
+    assert_refused(&zboot("gzip\n\u{1b}[2J", &[0; 8]), "not compressed by gzip\\n\\u{1b}[2J");
 }
 
 #[test]

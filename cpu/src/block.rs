@@ -1,39 +1,30 @@
-//! Decoded blocks: straight runs of instructions in one page, decoded once.
+//! Decoded blocks: straight runs of instructions in one page, decoded once, and the jump cache that leads from one to
+//! the next.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use bus::{PAGE_SIZE, PageFlags};
 
+use crate::code::{Code, Cursor, Op, Start};
 use crate::csr::mstatus;
-use crate::extension::ExtensionSet;
-use crate::interpreter::{Handler, handler, illegal_handler};
+use crate::extension::{Extension, ExtensionSet};
+use crate::hart::NOWHERE;
 use crate::isa::{self, Flow, Insn, Opcode};
 use crate::mmu::Access;
 use crate::trap::Exception;
 use crate::{Hart, Trapped, tlb};
 
 /// Most instructions in a block; their index has to fit [`Insn::index`].
-const MOST_INSTRUCTIONS: usize = 64;
+pub(crate) const MOST_INSTRUCTIONS: usize = 64;
 
 /// Decoded instructions that are kept before all are dropped: 48 MiB of them.
 const MOST_OPS: usize = 2 << 20;
 
-/// One instruction, ready to run.
-#[derive(Clone, Copy)]
-pub struct Op {
-    /// The code that executes it and goes on with the next.
-    pub handler: Handler,
-    /// Its operands.
-    pub insn: Insn,
-}
-
 /// A run of instructions that starts at one physical address.
 pub struct Block {
-    /// At least one.
-    pub ops: Box<[Op]>,
-    /// Length in bytes.
-    pub length: u64,
+    /// What to run.
+    pub code: Code,
     /// The version of its page's code that it was made from.
     version: u32,
     /// Where in RAM it starts.
@@ -42,15 +33,28 @@ pub struct Block {
     /// The mode that it was decoded in.
     #[cfg(feature = "jit")]
     pub mode: Mode,
-    /// How often it was looked up to be run.
+    /// About how often it was run.
     #[cfg(feature = "jit")]
     pub heat: u32,
+    /// How hot it has to be for its translation to be asked for, again.
+    #[cfg(feature = "jit")]
+    pub asks_at: u32,
     /// The number of regions installed when one was last looked for.
     #[cfg(feature = "jit")]
     pub installs: u64,
     /// Whether there was one.
     #[cfg(feature = "jit")]
     pub is_translated: bool,
+}
+
+impl Block {
+    /// Whether its translation is to be run instead.
+    fn is_superseded(&self) -> bool {
+        #[cfg(feature = "jit")]
+        return self.is_translated;
+        #[cfg(not(feature = "jit"))]
+        false
+    }
 }
 
 /// The bits of a hart's mode that decide what an encoding means, and how it rounds.
@@ -128,18 +132,62 @@ impl Hasher for KeyHasher {
 #[derive(Clone, Copy, Default)]
 struct Jump {
     pc: u64,
-    /// [`Blocks::context`] when it was filled.
+    /// [`Jumps::context`] when it was filled; never zero.
     context: u64,
+    /// Where its code starts.
+    start: Option<Start>,
     block: u32,
 }
 
 const JUMPS: usize = 4096;
 
+/// The jump cache: what the end of one block finds the next by.
+pub struct Jumps {
+    /// Stands for everything that decides which block a virtual address means.
+    context: u64,
+    /// A slot that matches the context leads to code that [`Blocks`] keeps.
+    slots: [Jump; JUMPS],
+}
+
+impl Default for Jumps {
+    fn default() -> Self {
+        Self { context: 0, slots: [const { Jump { pc: 0, context: 0, start: None, block: 0 } }; JUMPS] }
+    }
+}
+
+impl Jumps {
+    #[inline(always)]
+    fn slot(pc: u64) -> usize {
+        (pc >> 1) as usize & (JUMPS - 1)
+    }
+
+    #[inline(always)]
+    fn get(&self, pc: u64) -> Option<&Jump> {
+        let jump = &self.slots[Self::slot(pc)];
+        (jump.pc == pc && jump.context == self.context).then_some(jump)
+    }
+
+    /// Where the code of the block at a virtual address starts, if it is known.
+    #[inline(always)]
+    pub fn code(&self, pc: u64) -> Option<Cursor<'_>> {
+        let start = self.get(pc)?.start?;
+        // SAFETY: the slot matches the context, and `Blocks`, which is borrowed with the cache, keeps the code that it
+        // was filled with as long as its context can come back.
+        Some(unsafe { start.cursor() })
+    }
+
+    fn fill(&mut self, pc: u64, code: &Code, block: u32) {
+        self.slots[Self::slot(pc)] = Jump { pc, context: self.context, start: Some(code.start_alone()), block };
+    }
+}
+
 /// The decoded blocks of one hart.
 pub struct Blocks {
     blocks: Vec<Block>,
     by_key: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
-    jumps: Box<[Jump; JUMPS]>,
+    jumps: Box<Jumps>,
+    /// Code that was replaced in this epoch: slots of the jump cache may still lead to it.
+    superseded: Vec<Code>,
     /// Instructions in all blocks.
     size: usize,
     /// The TLB's and `fence.i`'s generations that the jump cache is good for, and their number.
@@ -152,7 +200,8 @@ impl Default for Blocks {
         Self {
             blocks: Vec::new(),
             by_key: HashMap::default(),
-            jumps: Box::new([Jump::default(); JUMPS]),
+            jumps: Box::default(),
+            superseded: Vec::new(),
             size: 0,
             seen: (0, 0),
             epoch: 1,
@@ -165,17 +214,34 @@ pub enum Found {
     /// One that is kept.
     Kept(u32),
     /// One instruction that no page holds whole, or that is not in RAM.
-    Single(Box<Op>),
+    Single(Code),
 }
 
 impl Blocks {
-    /// Counts that a block is about to be run; how often it was.
+    /// Counts that a block was run `times`; how often it was.
     #[cfg(feature = "jit")]
     #[inline(always)]
-    pub fn heat(&mut self, index: u32) -> u32 {
+    pub fn heat(&mut self, index: u32, times: u32) -> u32 {
         let block = &mut self.blocks[index as usize];
-        block.heat = block.heat.saturating_add(1);
+        block.heat = block.heat.saturating_add(times);
         block.heat
+    }
+
+    /// Has the ends of other blocks no longer lead to the block at `pc`, as there is a better way now.
+    #[cfg(feature = "jit")]
+    pub fn forget_jump(&mut self, pc: u64) {
+        self.jumps.slots[Jumps::slot(pc)] = Jump::default();
+    }
+
+    /// A block's code, and the jump cache that leads on from it.
+    #[inline(always)]
+    pub fn code(&self, index: u32) -> (&Code, &Jumps) {
+        (&self.blocks[index as usize].code, &self.jumps)
+    }
+
+    /// The jump cache.
+    pub fn jumps(&self) -> &Jumps {
+        &self.jumps
     }
 
     /// A kept block.
@@ -185,6 +251,7 @@ impl Blocks {
     }
 
     /// A kept block.
+    #[cfg(feature = "jit")]
     #[inline(always)]
     pub fn get(&self, index: u32) -> &Block {
         &self.blocks[index as usize]
@@ -196,32 +263,29 @@ impl Blocks {
         let CodeContext { generations, mode, fetch_context } = CodeContext::of(hart);
         if self.seen != generations {
             self.seen = generations;
+            // No slot matches a context of an epoch that is over.
             self.epoch += 1;
+            self.superseded.clear();
         }
-        self.epoch << 16 | u64::from(mode) << 10 | fetch_context
+        self.jumps.context = self.epoch << 16 | u64::from(mode) << 10 | fetch_context;
+        self.jumps.context
     }
 
-    /// The block at the hart's `pc`.
+    /// The block at the hart's `pc`, in the context last asked for.
     ///
     /// # Errors
     /// The fetch traps.
     #[inline(always)]
-    pub fn find(&mut self, hart: &mut Hart, context: u64) -> Result<Found, Trapped> {
-        let jump = &self.jumps[Self::slot(hart.pc)];
-        if jump.pc == hart.pc && jump.context == context {
-            return Ok(Found::Kept(jump.block));
+    pub fn find(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
+        match self.jumps.get(hart.pc) {
+            Some(jump) => Ok(Found::Kept(jump.block)),
+            None => self.find_slow(hart),
         }
-        self.find_slow(hart, context)
-    }
-
-    #[inline(always)]
-    fn slot(pc: u64) -> usize {
-        (pc >> 1) as usize & (JUMPS - 1)
     }
 
     #[cold]
     #[inline(never)]
-    fn find_slow(&mut self, hart: &mut Hart, context: u64) -> Result<Found, Trapped> {
+    fn find_slow(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
         let pc = hart.pc;
         if pc & hart.instruction_alignment() != 0 {
             return Err(hart.raise(Exception::InstructionAddressMisaligned, pc));
@@ -244,18 +308,22 @@ impl Blocks {
         if let Some(&index) = self.by_key.get(&key)
             && self.blocks[index as usize].version == hart.ram.code_version(offset)
         {
-            self.jumps[Self::slot(pc)] = Jump { pc, context, block: index };
+            let block = &self.blocks[index as usize];
+            if !block.is_superseded() {
+                self.jumps.fill(pc, &block.code, index);
+            }
             return Ok(Found::Kept(index));
         }
         let Some(block) = decode_block(hart, offset) else { return self.single(hart) };
         if self.size > MOST_OPS {
-            *self = Self { epoch: self.epoch + 1, seen: self.seen, ..Self::default() };
+            self.drop_all();
         }
-        self.size += block.ops.len();
+        self.size += block.code.len();
         let index = match self.by_key.get(&key) {
             Some(&index) => {
-                self.size -= self.blocks[index as usize].ops.len();
-                self.blocks[index as usize] = block;
+                self.size -= self.blocks[index as usize].code.len();
+                let old = std::mem::replace(&mut self.blocks[index as usize], block);
+                self.superseded.push(old.code);
                 index
             }
             None => {
@@ -265,18 +333,25 @@ impl Blocks {
                 index
             }
         };
-        // Dropping all blocks starts a new epoch: the context at hand is then an old one, and is not cached.
-        if context >> 16 == self.epoch {
-            self.jumps[Self::slot(pc)] = Jump { pc, context, block: index };
-        }
+        self.jumps.fill(pc, &self.blocks[index as usize].code, index);
         Ok(Found::Kept(index))
+    }
+
+    #[cold]
+    fn drop_all(&mut self) {
+        // First the ways that lead to the code.
+        self.jumps.slots.fill(Jump::default());
+        self.blocks.clear();
+        self.by_key.clear();
+        self.superseded.clear();
+        self.size = 0;
     }
 
     /// Fetches one instruction by parcels, each translated and checked.
     fn single(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
         let word = hart.fetch_word(hart.pc)?;
         let (op, _) = decode_op(hart, word);
-        Ok(Found::Single(Box::new(op)))
+        Ok(Found::Single(Code::new(vec![op], op.insn.length())))
     }
 }
 
@@ -295,10 +370,18 @@ pub(crate) fn decode_in_mode(hart: &Hart, word: u32) -> Option<(Opcode, Insn)> {
 
 /// Decodes one encoding in the hart's mode; an illegal one becomes an operation that says so.
 fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
-    if let Some((opcode, insn)) = decode_in_mode(hart, word) {
-        return (Op { handler: handler(opcode), insn }, opcode.row().flow);
+    let Some((opcode, mut insn)) = decode_in_mode(hart, word) else { return (Op::illegal(word), Flow::Exit) };
+    let row = opcode.row();
+    // Helpers ask whether rd is x0, and a compare-and-swap reads it; everyone else just writes, to where nobody reads.
+    if insn.rd == 0 && row.flow != Flow::Exit && !row.requires.contains(Extension::Zacas) {
+        insn.rd = NOWHERE;
     }
-    (Op { handler: illegal_handler, insn: Insn { raw: word, ..Insn::default() } }, Flow::Exit)
+    // Blocks and branches start at aligned addresses: a distance that is not leads to an exception if it is gone.
+    let misaligned = insn.imm as u64 & hart.instruction_alignment() != 0;
+    if matches!(row.flow, Flow::Branch | Flow::Jump) && misaligned {
+        return (Op::in_full(opcode, insn), row.flow);
+    }
+    (Op::new(opcode, insn), row.flow)
 }
 
 /// Decodes the block at an offset in RAM; `None` if its first instruction leaves the page.
@@ -326,8 +409,7 @@ fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
         }
     }
     (!ops.is_empty()).then(|| Block {
-        ops: ops.into(),
-        length: at - offset,
+        code: Code::new(ops, at - offset),
         version,
         #[cfg(feature = "jit")]
         offset,
@@ -335,6 +417,8 @@ fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
         mode: Mode::of(hart),
         #[cfg(feature = "jit")]
         heat: 0,
+        #[cfg(feature = "jit")]
+        asks_at: 0,
         #[cfg(feature = "jit")]
         installs: 0,
         #[cfg(feature = "jit")]

@@ -67,6 +67,10 @@ impl Ops for Observer<'_> {
 
     crate::operations::forward_values!();
 
+    fn pc(&mut self, i: &Insn) -> u64 {
+        Ops::pc(self.hart, i)
+    }
+
     fn float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [u64; 3]) -> u64 {
         Ops::float(self.hart, i, op, format, operands)
     }
@@ -183,20 +187,15 @@ impl Hart {
             self.enter_exception();
             return Step::Trapped;
         };
-        self.block_pc = pc;
-        self.pc = pc.wrapping_add(insn.length());
-        self.next_pc = self.pc;
+        self.next_pc = pc.wrapping_add(insn.length());
         let mut observer = Observer { hart: self, written: Vec::new(), accessed: Vec::new() };
         let result = isa::execute_row(opcode, &mut observer, &insn);
         let Observer { written, accessed, .. } = observer;
         if result.is_err() {
-            self.pc = pc;
             self.enter_exception();
             return Step::Trapped;
         }
-        if opcode.row().flow == isa::Flow::Exit {
-            self.pc = self.next_pc;
-        }
+        self.pc = self.next_pc;
         self.counts.retired = self.counts.retired.wrapping_add(1);
         match self.stop.take() {
             Some(stop) => Step::Stopped(stop),

@@ -56,16 +56,21 @@ pub(crate) struct Reservation {
     pub value: u64,
 }
 
+/// The register that takes what a decoded instruction writes to `x0`.
+pub(crate) const NOWHERE: u8 = 32;
+
 /// A hart. Its thread owns it; others reach [`HartShared`].
 pub struct Hart {
-    pub(crate) x: [u64; 32],
+    /// As many as a register field of a decoded instruction can name, so that nobody has to check it. Beyond the 32 there
+    /// is only [`NOWHERE`].
+    pub(crate) x: [u64; 256],
     pub(crate) f: [u64; 32],
-    /// The address of the next instruction; inside a block, of the one behind the block unless a branch is taken.
+    /// The address of the next instruction; inside a block, of the block.
     pub(crate) pc: u64,
-    /// Where an instruction that calls a helper goes on.
+    /// Where the instruction under way goes on.
     pub(crate) next_pc: u64,
-    /// The address of the block under way.
-    pub(crate) block_pc: u64,
+    /// The value of `counts.retired` at which the interpreter's chain of blocks ends.
+    pub(crate) chain_end: u64,
     pub(crate) privilege: Privilege,
     pub(crate) csr: Csrs,
     pub(crate) pmp: Pmp,
@@ -117,11 +122,11 @@ impl Hart {
         let ring = shared.clone();
         let timer = clock.alarm(move || ring.raise(event::TIMER | event::INTERRUPT));
         let mut hart = Self {
-            x: [0; 32],
+            x: [0; 256],
             f: [0; 32],
             pc: 0,
             next_pc: 0,
-            block_pc: 0,
+            chain_end: 0,
             privilege: Privilege::Machine,
             csr: Csrs::default(),
             pmp: Pmp::default(),
@@ -151,7 +156,7 @@ impl Hart {
     /// Back to the reset state (§3.4): M-mode, interrupts and translation off. Bits of `mip` that are levels of
     /// lines follow their devices.
     pub fn reset(&mut self) {
-        self.x = [0; 32];
+        self.x = [0; 256];
         self.f = [0; 32];
         self.pc = self.configuration.reset_vector;
         self.privilege = Privilege::Machine;
@@ -197,6 +202,9 @@ impl Hart {
     }
 
     /// Integer register `r`, 0 to 31.
+    ///
+    /// # Panics
+    /// There is no such register.
     pub fn x(&self, r: usize) -> u64 {
         self.x[r]
     }
@@ -473,7 +481,7 @@ impl Hart {
     /// The architectural state.
     pub fn save(&self) -> HartState {
         HartState {
-            x: self.x,
+            x: std::array::from_fn(|r| self.x[r]),
             f: self.f,
             pc: self.pc,
             privilege: self.privilege,
@@ -494,7 +502,8 @@ impl Hart {
                 reason: "its page-table mode is not offered by this machine".into(),
             });
         }
-        (self.x, self.f, self.pc, self.privilege) = (x, f, pc, privilege);
+        self.x[..32].copy_from_slice(&x);
+        (self.f, self.pc, self.privilege) = (f, pc, privilege);
         self.x[0] = 0;
         (self.csr, self.pmp, self.counts) = (csr, pmp, counts);
         self.reservation = reservation.filter(|r| self.ram.size() - r.width >= r.offset);

@@ -103,7 +103,7 @@ pub(crate) fn ecall(hart: &mut Hart, _: &Insn) -> Outcome {
 }
 
 pub(crate) fn ebreak(hart: &mut Hart, i: &Insn) -> Outcome {
-    let address = hart.block_pc.wrapping_add(i.offset.into());
+    let address = hart.pc.wrapping_add(i.offset.into());
     Err(hart.raise(Exception::Breakpoint, address))
 }
 

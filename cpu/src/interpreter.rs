@@ -1,70 +1,132 @@
 //! The interpreter: runs decoded blocks.
 //!
 //! Each operation's handler executes it and calls the handler of the next: a chain of tail calls, so that every
-//! instruction has an indirect jump of its own for the host to predict. Where the compiler makes no tail calls (debug
-//! builds) the chain is as deep as a block is long, which is bounded.
+//! instruction has an indirect jump of its own for the host to predict. The end of a block looks the next one up in the
+//! jump cache and goes on there, as long as nobody wants the hart and the chain's length allows. Where the compiler makes
+//! no tail calls (debug builds) the chain is as deep as it is long, so that its length is bounded.
 
-use crate::block::{Blocks, Found, Op};
-use crate::isa::{self, Flow, Instruction, Opcode, Visitor};
+use crate::block::{Blocks, Found, Jumps, MOST_INSTRUCTIONS};
+use crate::code::Cursor;
+use crate::isa::{self, Flow, Insn, Instruction, Opcode, Visitor};
 use crate::quick::{GivenUp, Quick};
 use crate::{Hart, Stop, helpers};
 
-/// How a chain of operations ended.
+/// About how many instructions run before the engine's loop is asked again.
+pub(crate) const CHAIN: u64 = if cfg!(debug_assertions) { 100 } else { 4096 };
+
+/// How a chain of operations ended. The hart's count of retired instructions is exact then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All were executed; the hart's `pc` is at the next block.
+    /// The hart's `pc` is at the next block.
     Done,
-    /// All were executed, and the last one ran a helper: `next_pc` leads on, and the mode may have changed.
+    /// The last one ran a helper: `next_pc` leads on, and the mode may have changed.
     Exit,
     /// One did not finish: `next_pc` is at it, and the hart holds the trap.
     Trap,
 }
 
-/// Executes an operation and those behind it.
-pub type Handler = fn(&mut Hart, &Op, &[Op]) -> Outcome;
+/// Executes an operation and those behind it. What changes from block to block travels in registers, as memory would
+/// make each block wait for the one before it: `pc` is the block's address, `left` leads to the number of instructions
+/// that have retired before the block ([`Hart::settle`]).
+pub type Handler = for<'c> fn(hart: &mut Hart, at: Cursor<'c>, jumps: &'c Jumps, pc: u64, left: i64) -> Outcome;
 
 /// Executes an instruction the quick way, or else in full.
-fn step<I: Instruction>(hart: &mut Hart, op: &Op, rest: &[Op]) -> Outcome {
-    match I::execute(&mut Quick { hart }, &op.insn) {
-        Ok(()) => go_on(hart, rest),
-        Err(GivenUp) => full_step::<I>(hart, op, rest),
+fn step<'c, I: Instruction>(hart: &mut Hart, at: Cursor<'c>, jumps: &'c Jumps, pc: u64, left: i64) -> Outcome {
+    if const { matches!(I::ROW.flow, Flow::Exit) } {
+        return full_step::<I>(hart, at, jumps, pc, left);
+    }
+    let mut quick = Quick { hart, pc, target: None };
+    match I::execute(&mut quick, at.insn()) {
+        Ok(()) => {
+            let target = quick.target;
+            go_on::<I>(hart, at, jumps, pc, left, target)
+        }
+        Err(GivenUp) => full_step::<I>(hart, at, jumps, pc, left),
     }
 }
 
+/// What comes after an instruction that has been executed, and may have a target to go to.
 #[inline(always)]
-fn go_on(hart: &mut Hart, rest: &[Op]) -> Outcome {
-    match rest.split_first() {
-        Some((next, rest)) => (next.handler)(hart, next, rest),
-        None => Outcome::Done,
+fn go_on<'c, I: Instruction>(
+    hart: &mut Hart,
+    at: Cursor<'c>,
+    jumps: &'c Jumps,
+    pc: u64,
+    left: i64,
+    target: Option<u64>,
+) -> Outcome {
+    // SAFETY: this is the handler of an instruction.
+    let next = unsafe { at.next() };
+    if const { matches!(I::ROW.flow, Flow::Next) } {
+        return (next.handler())(hart, next, jumps, pc, left);
     }
+    // What is behind knows how far it is from the start.
+    let Insn { index, offset, .. } = *next.insn();
+    leave(hart, jumps, target.unwrap_or(pc.wrapping_add(offset.into())), left - i64::from(index))
+}
+
+/// Goes to the next block.
+#[inline(always)]
+fn leave(hart: &mut Hart, jumps: &Jumps, pc: u64, left: i64) -> Outcome {
+    match jumps.code(pc) {
+        Some(start) if left > 0 && hart.shared().events() == 0 => (start.handler())(hart, start, jumps, pc, left),
+        _ => {
+            hart.pc = pc;
+            hart.settle(left);
+            Outcome::Done
+        }
+    }
+}
+
+/// The handler behind the last instruction of a block that goes to the next one.
+pub(crate) fn end_handler<'c>(hart: &mut Hart, at: Cursor<'c>, jumps: &'c Jumps, pc: u64, left: i64) -> Outcome {
+    let insn = at.insn();
+    leave(hart, jumps, pc.wrapping_add(insn.offset.into()), left - i64::from(insn.index))
 }
 
 /// Executes an instruction in full.
 #[cold]
 #[inline(never)]
-fn full_step<I: Instruction>(hart: &mut Hart, op: &Op, rest: &[Op]) -> Outcome {
-    if I::execute(hart, &op.insn).is_err() {
-        return trapped(hart, op);
+fn full_step<'c, I: Instruction>(hart: &mut Hart, at: Cursor<'c>, jumps: &'c Jumps, pc: u64, left: i64) -> Outcome {
+    let insn = at.insn();
+    hart.pc = pc;
+    hart.next_pc = pc.wrapping_add(u64::from(insn.offset) + insn.length());
+    hart.settle(left);
+    if I::execute(hart, insn).is_err() {
+        return trapped(hart, at);
     }
     if const { matches!(I::ROW.flow, Flow::Exit) } {
+        // Wrapping: an ecall that does not retire has taken itself off in advance, maybe below zero.
+        hart.counts.retired = hart.counts.retired.wrapping_add(u64::from(insn.index) + 1);
         return Outcome::Exit;
     }
-    go_on(hart, rest)
+    let target = hart.next_pc;
+    go_on::<I>(hart, at, jumps, pc, left, Some(target))
 }
 
 #[cold]
-fn trapped(hart: &mut Hart, op: &Op) -> Outcome {
-    hart.next_pc = hart.block_pc.wrapping_add(op.insn.offset.into());
+fn trapped(hart: &mut Hart, at: Cursor<'_>) -> Outcome {
+    hart.next_pc = hart.pc.wrapping_add(at.insn().offset.into());
     // Those before it have retired; it has not.
-    hart.counts.retired += u64::from(op.insn.index);
+    hart.counts.retired = hart.counts.retired.wrapping_add(at.insn().index.into());
     Outcome::Trap
 }
 
 /// The handler of an encoding that means nothing in the hart's mode.
-pub(crate) fn illegal_handler(hart: &mut Hart, op: &Op, _: &[Op]) -> Outcome {
-    match helpers::illegal(hart, &op.insn) {
+pub(crate) fn illegal_handler<'c>(hart: &mut Hart, at: Cursor<'c>, _: &'c Jumps, pc: u64, left: i64) -> Outcome {
+    hart.pc = pc;
+    hart.settle(left);
+    match helpers::illegal(hart, at.insn()) {
         Ok(()) => Outcome::Exit,
-        Err(_) => trapped(hart, op),
+        Err(_) => trapped(hart, at),
+    }
+}
+
+impl Hart {
+    /// Counts what has retired since the chain of blocks began, of which `left` of the chain's length are left.
+    #[inline(always)]
+    fn settle(&mut self, left: i64) {
+        self.counts.retired = self.chain_end.wrapping_sub(left as u64);
     }
 }
 
@@ -83,6 +145,21 @@ pub(crate) fn handler(opcode: Opcode) -> Handler {
     isa::dispatch(opcode, HandlerOf)
 }
 
+struct FullHandlerOf;
+
+impl Visitor for FullHandlerOf {
+    type Output = Handler;
+
+    fn visit<I: Instruction>(self) -> Handler {
+        full_step::<I>
+    }
+}
+
+/// The handler of a row of the instruction table that does not try the quick way.
+pub(crate) fn full_handler(opcode: Opcode) -> Handler {
+    isa::dispatch(opcode, FullHandlerOf)
+}
+
 /// The interpreter of one hart: its decoded code.
 #[derive(Default)]
 pub struct Interpreter {
@@ -95,25 +172,20 @@ impl Interpreter {
         let limit = hart.counts.retired.saturating_add(budget);
         // An endless loop of traps retires nothing and must end too.
         let mut traps_left = budget;
-        let mut context = self.blocks.context(hart);
+        self.blocks.context(hart);
         loop {
             if hart.shared().events() != 0 {
                 if let Some(stop) = hart.serve_events() {
                     return stop;
                 }
-                context = self.blocks.context(hart);
+                self.blocks.context(hart);
             }
             let left = limit.saturating_sub(hart.counts.retired);
             if left == 0 {
                 return Stop::Budget;
             }
-            let found = self.blocks.find(hart, context);
-            let outcome = match &found {
-                Ok(Found::Kept(index)) => {
-                    let block = self.blocks.get(*index);
-                    run_ops(hart, &block.ops, block.length, left)
-                }
-                Ok(Found::Single(op)) => run_single(hart, op, left),
+            let outcome = match self.blocks.find(hart) {
+                Ok(found) => run(hart, &self.blocks, &found, left, CHAIN),
                 Err(_) => {
                     hart.next_pc = hart.pc;
                     Outcome::Trap
@@ -134,34 +206,28 @@ impl Interpreter {
             if let Some(stop) = hart.stop.take() {
                 return stop;
             }
-            context = self.blocks.context(hart);
+            self.blocks.context(hart);
         }
     }
 }
 
-/// Runs one operation that is not part of a block.
-pub(crate) fn run_single(hart: &mut Hart, op: &Op, most: u64) -> Outcome {
-    run_ops(hart, std::slice::from_ref(op), op.insn.length(), most)
-}
-
-/// Runs the operations of a block, at most `most` of them.
+/// Runs what was found and, for about `chain` instructions, what it leads to; at most `most` of them.
 #[inline(always)]
-pub(crate) fn run_ops(hart: &mut Hart, ops: &[Op], length: u64, most: u64) -> Outcome {
-    let mut ops = ops;
-    let mut length = length;
-    if (ops.len() as u64) > most {
-        ops = &ops[..most as usize];
-        length = ops.last().map_or(0, |last| u64::from(last.insn.offset) + last.insn.length());
+pub(crate) fn run(hart: &mut Hart, blocks: &Blocks, found: &Found, most: u64, chain: u64) -> Outcome {
+    let (code, jumps) = match found {
+        Found::Kept(index) => blocks.code(*index),
+        Found::Single(code) => (code, blocks.jumps()),
+    };
+    // The last block that a chain goes to may be as long as blocks get.
+    let chain = chain.min(most.saturating_sub(MOST_INSTRUCTIONS as u64));
+    let (start, pc) = (code.start(), hart.pc);
+    hart.chain_end = hart.counts.retired.wrapping_add(chain);
+    if code.len() as u64 > most {
+        let part = code.part(most as usize);
+        let start = part.start();
+        return (start.handler())(hart, start, jumps, pc, chain as i64);
     }
-    let Some((first, rest)) = ops.split_first() else { return Outcome::Done };
-    hart.block_pc = hart.pc;
-    hart.pc = hart.block_pc.wrapping_add(length);
-    let outcome = (first.handler)(hart, first, rest);
-    if outcome != Outcome::Trap {
-        // Wrapping: an ecall that does not retire has taken itself off in advance, maybe below zero.
-        hart.counts.retired = hart.counts.retired.wrapping_add(ops.len() as u64);
-    }
-    outcome
+    (start.handler())(hart, start, jumps, pc, chain as i64)
 }
 
 #[cfg(test)]

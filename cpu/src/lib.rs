@@ -7,6 +7,7 @@ pub mod extension;
 pub mod isa;
 
 mod block;
+mod code;
 pub mod commit;
 mod engine;
 mod hart;

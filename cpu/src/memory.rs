@@ -90,26 +90,34 @@ impl Hart {
     #[inline(always)]
     pub(crate) fn load_quick(&self, address: u64, width: Width) -> Option<u64> {
         let tag = tlb::tag(address, width.bytes(), self.data_context);
-        let offset = self.host_offset(probe(&self.tlb.read, address, tag)?);
-        match width {
-            Width::Byte => self.ram.load_u8(offset).map(u64::from),
-            Width::Half => self.ram.load_u16(offset).map(u64::from),
-            Width::Word => self.ram.load_u32(offset).map(u64::from),
-            Width::Double => self.ram.load_u64(offset),
-        }
+        let host = probe(&self.tlb.read, address, tag)?;
+        // SAFETY: an entry of the TLB leads to a whole page of RAM (`Hart::fill_tlb` makes all of them), and the tag has
+        // only been met by an address that is aligned, so that all of the access is in that page.
+        Some(unsafe {
+            match width {
+                Width::Byte => self.ram.load_mapped_u8(host).into(),
+                Width::Half => self.ram.load_mapped_u16(host).into(),
+                Width::Word => self.ram.load_mapped_u32(host).into(),
+                Width::Double => self.ram.load_mapped_u64(host),
+            }
+        })
     }
 
     /// Stores the low bits of `value`, if the TLB has the translation.
     #[inline(always)]
     pub(crate) fn store_quick(&self, address: u64, width: Width, value: u64) -> Option<()> {
         let tag = tlb::tag(address, width.bytes(), self.data_context);
-        let offset = self.host_offset(probe(&self.tlb.write, address, tag)?);
-        match width {
-            Width::Byte => self.ram.store_u8(offset, value as u8),
-            Width::Half => self.ram.store_u16(offset, value as u16),
-            Width::Word => self.ram.store_u32(offset, value as u32),
-            Width::Double => self.ram.store_u64(offset, value),
+        let host = probe(&self.tlb.write, address, tag)?;
+        // SAFETY: as for `load_quick`.
+        unsafe {
+            match width {
+                Width::Byte => self.ram.store_mapped_u8(host, value as u8),
+                Width::Half => self.ram.store_mapped_u16(host, value as u16),
+                Width::Word => self.ram.store_mapped_u32(host, value as u32),
+                Width::Double => self.ram.store_mapped_u64(host, value),
+            }
         }
+        Some(())
     }
 
     /// Loads, zero-extended.

@@ -12,7 +12,7 @@ use crate::{Hart, Trapped};
 macro_rules! forward_values {
     () => {
         $crate::operations::forward_values! {
-            imm(value: i64); pc(i: &Insn); x(r: u8); f(r: u8);
+            imm(value: i64); x(r: u8); f(r: u8);
             add(a: u64, b: u64); sub(a: u64, b: u64); and(a: u64, b: u64); or(a: u64, b: u64); xor(a: u64, b: u64);
             shl(a: u64, b: u64); shr(a: u64, b: u64); sar(a: u64, b: u64); rotr(a: u64, b: u64); rotrw(a: u64, b: u64);
             mul(a: u64, b: u64); mulh(a: u64, b: u64); mulhu(a: u64, b: u64);
@@ -48,7 +48,7 @@ impl Hart {
         if !self.is_aligned(target) {
             return Err(self.raise(Exception::InstructionAddressMisaligned, target));
         }
-        self.pc = target;
+        self.next_pc = target;
         Ok(())
     }
 
@@ -57,6 +57,17 @@ impl Hart {
     fn rounding(&self, i: &Insn) -> Rounding {
         let mode = if i.rm == 7 { self.csr.frm as u8 } else { i.rm };
         Rounding::from_bits(mode).unwrap_or(Rounding::NearestEven)
+    }
+
+    /// Operands one by one, not by reference: so the handlers that call it stay free of stack slots, and their calls of
+    /// the next handler tail calls.
+    #[inline(never)]
+    fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, a: u64, b: u64, c: u64) -> u64 {
+        match format {
+            Format::Half => self.float_in::<F16>(i, op, [a, b, c]),
+            Format::Single => self.float_in::<F32>(i, op, [a, b, c]),
+            Format::Double => self.float_in::<F64>(i, op, [a, b, c]),
+        }
     }
 
     fn float_in<F: softfloat::Format>(&mut self, i: &Insn, op: FloatOp, [a, b, c]: [u64; 3]) -> u64 {
@@ -114,17 +125,17 @@ impl Ops for Hart {
 
     #[inline(always)]
     fn pc(&mut self, i: &Insn) -> u64 {
-        self.block_pc.wrapping_add(i.offset.into())
+        self.pc.wrapping_add(i.offset.into())
     }
 
     #[inline(always)]
     fn x(&mut self, r: u8) -> u64 {
-        self.x[usize::from(r & 31)]
+        self.x[usize::from(r)]
     }
 
     #[inline(always)]
     fn set_x(&mut self, r: u8, value: u64) {
-        self.x[usize::from(r & 31)] = value;
+        self.x[usize::from(r)] = value;
         self.x[0] = 0;
     }
 
@@ -342,12 +353,9 @@ impl Ops for Hart {
         self.goto(target)
     }
 
-    fn float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [u64; 3]) -> u64 {
-        match format {
-            Format::Half => self.float_in::<F16>(i, op, operands),
-            Format::Single => self.float_in::<F32>(i, op, operands),
-            Format::Double => self.float_in::<F64>(i, op, operands),
-        }
+    #[inline(always)]
+    fn float(&mut self, i: &Insn, op: FloatOp, format: Format, [a, b, c]: [u64; 3]) -> u64 {
+        self.exact_float(i, op, format, a, b, c)
     }
 
     #[inline(always)]

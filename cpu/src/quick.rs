@@ -15,17 +15,10 @@ pub(crate) struct GivenUp;
 /// The hart, for what is quick.
 pub(crate) struct Quick<'h> {
     pub(crate) hart: &'h mut Hart,
-}
-
-impl Quick<'_> {
-    #[inline(always)]
-    fn goto(&mut self, target: u64) -> Result<(), GivenUp> {
-        if !self.hart.is_aligned(target) {
-            return Err(GivenUp);
-        }
-        self.hart.pc = target;
-        Ok(())
-    }
+    /// The address of the block.
+    pub(crate) pc: u64,
+    /// Where the instruction goes, if not to the next one.
+    pub(crate) target: Option<u64>,
 }
 
 impl Ops for Quick<'_> {
@@ -35,8 +28,14 @@ impl Ops for Quick<'_> {
     crate::operations::forward_values!();
 
     #[inline(always)]
+    fn pc(&mut self, i: &Insn) -> u64 {
+        self.pc.wrapping_add(i.offset.into())
+    }
+
+    #[inline(always)]
     fn set_x(&mut self, r: u8, value: u64) {
-        Ops::set_x(self.hart, r, value);
+        // Never x0: decoding has put another register in its place.
+        self.hart.x[usize::from(r)] = value;
     }
 
     #[inline(always)]
@@ -85,22 +84,26 @@ impl Ops for Quick<'_> {
 
     #[inline(always)]
     fn branch(&mut self, i: &Insn, c: u64, offset: i64) -> Result<(), GivenUp> {
-        if c == 0 {
-            return Ok(());
+        if c != 0 {
+            self.jump(i, offset)?;
         }
-        let target = Ops::pc(self.hart, i).wrapping_add_signed(offset);
-        self.goto(target)
+        Ok(())
     }
 
     #[inline(always)]
     fn jump(&mut self, i: &Insn, offset: i64) -> Result<(), GivenUp> {
-        let target = Ops::pc(self.hart, i).wrapping_add_signed(offset);
-        self.goto(target)
+        // Aligned: decoding has seen to it.
+        self.target = Some(self.pc(i).wrapping_add_signed(offset));
+        Ok(())
     }
 
     #[inline(always)]
     fn jump_indirect(&mut self, _: &Insn, target: u64) -> Result<(), GivenUp> {
-        self.goto(target)
+        if !self.hart.is_aligned(target) {
+            return Err(GivenUp);
+        }
+        self.target = Some(target);
+        Ok(())
     }
 
     #[inline(always)]

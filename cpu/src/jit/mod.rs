@@ -30,7 +30,7 @@ pub use shared::{CompilerStatistics, JitError, JitOptions, JitShared};
 pub(crate) use state::State;
 
 use crate::block::Found;
-use crate::interpreter::{Outcome, run_ops, run_single};
+use crate::interpreter::{self, Outcome};
 use crate::mmu::Access;
 use crate::{Hart, Interpreter, Stop};
 use region::{NEIGHBOURS, Request};
@@ -69,8 +69,19 @@ pub struct Jit {
     presence: Option<Arc<Presence>>,
     /// [`JitShared::generation`] that `jumps` is good for.
     generation: u64,
+    /// About how many instructions the interpreter runs before translated code is looked for again.
+    chain: u64,
     statistics: JitStatistics,
 }
+
+/// Where blocks are to be counted one by one the interpreter runs one at a time; else chains of about this length.
+const CHAIN: u64 = 200;
+
+/// Below this threshold blocks are counted one by one.
+const SAMPLED_THRESHOLD: u32 = 200;
+
+/// Instructions in a block, about: what a chain of blocks is counted by.
+const BLOCK_LENGTH: u64 = 8;
 
 /// The entry code: `fn(hart, pc, left, code) -> result`.
 type Entry = extern "C" fn(*mut Hart, u64, i64, u64) -> i64;
@@ -78,12 +89,14 @@ type Entry = extern "C" fn(*mut Hart, u64, i64, u64) -> i64;
 impl Jit {
     /// The engine of a hart of the machine that `shared` belongs to.
     pub fn new(shared: Arc<JitShared>) -> Self {
+        let chain = if shared.options().threshold < SAMPLED_THRESHOLD { 0 } else { CHAIN };
         Self {
             shared,
             interpreter: Interpreter::default(),
             jumps: vec![Jump::NONE; JUMPS].into(),
             presence: None,
             generation: 0,
+            chain,
             statistics: JitStatistics::default(),
         }
     }
@@ -158,17 +171,18 @@ impl Jit {
                 Step::Interpret(found) => {
                     let before = hart.counts.retired;
                     let outcome = match &found {
-                        Ok(Found::Kept(index)) => {
-                            let block = self.interpreter.blocks.get(*index);
-                            run_ops(hart, &block.ops, block.length, left)
-                        }
-                        Ok(Found::Single(op)) => run_single(hart, op, left),
+                        Ok(found) => interpreter::run(hart, &self.interpreter.blocks, found, left, self.chain),
                         Err(_) => {
                             hart.next_pc = hart.pc;
                             Outcome::Trap
                         }
                     };
-                    self.statistics.interpreted += hart.counts.retired.wrapping_sub(before);
+                    let retired = hart.counts.retired.wrapping_sub(before);
+                    self.statistics.interpreted += retired;
+                    if let Ok(Found::Kept(index)) = found {
+                        // Where the chain began stands for all the blocks that it went through.
+                        self.interpreter.blocks.heat(index, (retired / BLOCK_LENGTH) as u32);
+                    }
                     outcome
                 }
             };
@@ -218,9 +232,9 @@ impl Jit {
             }
             presence.inside.store(false, Ordering::Release);
         }
-        let found = self.interpreter.blocks.find(hart, context);
+        let found = self.interpreter.blocks.find(hart);
         if let Ok(Found::Kept(index)) = found
-            && self.interpreter.blocks.heat(index) >= self.shared.options().threshold
+            && self.interpreter.blocks.heat(index, 1) >= self.shared.options().threshold
             && let Some(region) = self.hot(hart, index)
             && left > RESERVE as u64
             && self.step_inside(presence)
@@ -266,16 +280,16 @@ impl Jit {
     fn hot(&mut self, hart: &mut Hart, index: u32) -> Option<Arc<Installed>> {
         let installs = self.shared.installs();
         let block = self.interpreter.blocks.get_mut(index);
-        let (offset, mode, heat) = (block.offset, block.mode, block.heat);
+        let (offset, mode, heat, asks_at) = (block.offset, block.mode, block.heat, block.asks_at);
         if block.installs != installs || block.is_translated {
             block.installs = installs;
             let found = self.find(hart, offset, mode);
             self.interpreter.blocks.get_mut(index).is_translated = found.is_some();
             if found.is_some() {
+                self.interpreter.blocks.forget_jump(hart.pc);
                 return found;
             }
         }
-        // Asked for when it gets hot, and again each time that it has become twice as hot.
         let threshold = self.shared.options().threshold;
         if threshold == 1 {
             if heat > 1 && heat & 0xff != 0 {
@@ -290,9 +304,13 @@ impl Jit {
             block.is_translated = found.is_some();
             return found;
         }
-        if (heat / threshold).is_power_of_two() && heat % threshold == 0 && heat >= self.shared.threshold(offset) {
-            let request = self.asked(hart, offset, mode);
-            self.shared.request(request, heat);
+        // Asked for when it gets hot, and again each time that it has become twice as hot.
+        if heat >= asks_at {
+            self.interpreter.blocks.get_mut(index).asks_at = heat.saturating_mul(2);
+            if heat >= self.shared.threshold(offset) {
+                let request = self.asked(hart, offset, mode);
+                self.shared.request(request, heat);
+            }
         }
         None
     }

@@ -106,7 +106,6 @@ extern "C" fn call(hart: *mut Hart, site: *const CallSite, pc: u64) -> u64 {
         hart.settle_retired();
         hart.jit.helped += 1;
         hart.accrue_float_flags(flags.guest());
-        hart.block_pc = pc;
         hart.pc = pc;
         let context = CodeContext::of(hart);
         // The helper sees every older instruction as retired, and this one as the first of its block.

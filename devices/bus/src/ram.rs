@@ -130,6 +130,31 @@ macro_rules! cell {
     };
 }
 
+macro_rules! mapped {
+    ($load:ident, $store:ident, $cell:ty, $t:ty, $ty:literal) => {
+        #[doc = concat!("Loads a ", $ty, " at a host address. Relaxed.")]
+        ///
+        /// # Safety
+        /// All of it lies in the mapping that [`Ram::host_base`] is the start of, and it is aligned.
+        #[inline(always)]
+        pub unsafe fn $load(&self, host: u64) -> $t {
+            // SAFETY: the caller vouches for bounds and alignment; the mapping lives as long as `self`, and all
+            // accesses to it are atomic.
+            <$t>::from_le(unsafe { &*(host as *const $cell) }.load(Ordering::Relaxed))
+        }
+
+        #[doc = concat!("Stores a ", $ty, " at a host address. Relaxed; does not call [`Ram::note_write`].")]
+        ///
+        /// # Safety
+        /// As for loads.
+        #[inline(always)]
+        pub unsafe fn $store(&self, host: u64, value: $t) {
+            // SAFETY: as for loads.
+            unsafe { &*(host as *const $cell) }.store(value.to_le(), Ordering::Relaxed);
+        }
+    };
+}
+
 /// Types of which all-zero bytes are a valid value.
 ///
 /// # Safety
@@ -210,6 +235,11 @@ impl Ram {
     scalar!(load_u16, store_u16, atomic_u16, u16, "halfword");
     scalar!(load_u32, store_u32, atomic_u32, u32, "word");
     scalar!(load_u64, store_u64, atomic_u64, u64, "doubleword");
+
+    mapped!(load_mapped_u8, store_mapped_u8, AtomicU8, u8, "byte");
+    mapped!(load_mapped_u16, store_mapped_u16, AtomicU16, u16, "halfword");
+    mapped!(load_mapped_u32, store_mapped_u32, AtomicU32, u32, "word");
+    mapped!(load_mapped_u64, store_mapped_u64, AtomicU64, u64, "doubleword");
 
     /// Loads `width` bytes at `offset`, zero-extended: as one atomic access if aligned, else bytewise.
     #[inline]

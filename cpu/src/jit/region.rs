@@ -285,24 +285,37 @@ impl Region {
         }
     }
 
-    /// For the head of a loop: the blocks that lead back to it.
-    fn loop_body(&self, head: usize, predecessors: &[Vec<usize>]) -> Vec<bool> {
-        // Reachable from the head, and reaching it.
-        let walk = |next: &dyn Fn(usize) -> Vec<usize>| {
-            let mut seen = vec![false; self.blocks.len()];
-            let mut work = vec![head];
+    /// The loop at `head`, and whether it is an innermost one. Several loops may have the same head, an inner one and
+    /// those around it: then it is the inner one, and the others only lead into it.
+    fn loop_body(&self, head: usize, predecessors: &[Vec<usize>]) -> (Vec<bool>, bool) {
+        let mut from_head = vec![false; self.blocks.len()];
+        from_head[head] = true;
+        let mut work = vec![head];
+        while let Some(block) = work.pop() {
+            work.extend(self.successors(block).filter(|next| !std::mem::replace(&mut from_head[*next], true)));
+        }
+        let mut body = vec![false; self.blocks.len()];
+        let mut inner_body = body.clone();
+        let mut is_inner = false;
+        for &latch in predecessors[head].iter().filter(|latch| from_head[**latch]) {
+            // What leads to this edge without passing the head again.
+            let mut around = vec![false; self.blocks.len()];
+            (around[head], around[latch]) = (true, true);
+            let mut work = vec![latch];
             while let Some(block) = work.pop() {
-                for other in next(block) {
-                    if !std::mem::replace(&mut seen[other], true) && other != head {
-                        work.push(other);
-                    }
+                if block != head {
+                    let new = |from: &usize| from_head[*from] && !std::mem::replace(&mut around[*from], true);
+                    work.extend(predecessors[block].iter().copied().filter(new));
                 }
             }
-            seen
-        };
-        let from = walk(&|block| self.successors(block).collect());
-        let to = walk(&|block| predecessors[block].clone());
-        (0..self.blocks.len()).map(|block| block == head || from[block] && to[block]).collect()
+            let has_inner = (0..around.len()).any(|block| around[block] && block != head && self.blocks[block].is_loop);
+            is_inner |= !has_inner;
+            for block in (0..around.len()).filter(|block| around[*block]) {
+                body[block] = true;
+                inner_body[block] |= !has_inner;
+            }
+        }
+        if is_inner { (inner_body, true) } else { (body, false) }
     }
 
     /// Finds which registers are at hand at the start of each block: those that are on all ways to it. What an
@@ -319,12 +332,11 @@ impl Region {
         let mut bodies = vec![Vec::new(); self.blocks.len()];
         let heads: Vec<usize> = (0..self.blocks.len()).filter(|block| self.blocks[*block].is_loop).collect();
         for head in heads {
-            let body = self.loop_body(head, &predecessors);
-            let inside = || (0..self.blocks.len()).filter(|block| body[*block]);
-            if !inside().any(|block| block != head && self.blocks[block].is_loop) {
-                let ops = inside().flat_map(|block| &self.blocks[block].ops);
-                preloads[head] = ops.fold(0, |set, op| set | op.effects.reads);
+            let (body, is_inner) = self.loop_body(head, &predecessors);
+            if is_inner {
                 for block in (0..body.len()).filter(|block| body[*block]) {
+                    let ops = self.blocks[block].ops.iter();
+                    preloads[head] = ops.fold(preloads[head], |set, op| set | op.effects.reads);
                     self.blocks[block].is_inner = true;
                 }
             }
@@ -353,10 +365,29 @@ impl Region {
         Edges { predecessors, bodies }
     }
 
+    /// For each block, the registers that somebody reads from its start on before they are written, as far as the
+    /// region goes and no helper gets between.
+    fn find_live(&self) -> Vec<Registers> {
+        let mut live = vec![0; self.blocks.len()];
+        let mut changed = true;
+        while changed {
+            changed = false;
+            for (index, block) in self.blocks.iter().enumerate().rev() {
+                let after = self.successors(index).fold(0, |set, next| set | live[next]);
+                let before = block.ops.iter().rev().fold(after, |live, Op { effects, .. }| {
+                    if effects.clobbers { effects.reads } else { live & !effects.writes | effects.reads }
+                });
+                changed |= std::mem::replace(&mut live[index], before) != before;
+            }
+        }
+        live
+    }
+
     /// Finds which registers may be newer than memory at the start of each block: those that are so at the end of all
-    /// predecessors. Into a loop they are stored on the way; what the loop itself changes need not be stored each time
-    /// round.
+    /// predecessors. Into a loop they are stored on the way; what the loop itself changes and reads again need not be
+    /// stored each time round. What it only changes is: a store is cheaper than carrying it along.
     fn find_dirty(&mut self, edges: &Edges) {
+        let live = self.find_live();
         let mut changed = true;
         while changed {
             changed = false;
@@ -365,7 +396,7 @@ impl Region {
                 let out = |from: &usize| self.blocks[*from].dirty_at_end();
                 let back = predecessors[block].iter().filter(|from| bodies[block].get(**from) == Some(&true));
                 let dirty = if self.blocks[block].is_loop {
-                    back.map(out).fold(0, |set, out| set | out)
+                    back.map(out).fold(0, |set, out| set | out) & live[block]
                 } else if block == 0 {
                     0
                 } else {

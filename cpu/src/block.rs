@@ -57,7 +57,7 @@ impl Block {
     }
 }
 
-/// The bits of a hart's mode that decide what an encoding means, and how it rounds.
+/// The bits of a hart's mode that decide what an encoding means, how it rounds, and what it may access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mode(u8);
 
@@ -65,6 +65,8 @@ impl Mode {
     const FLOATS_OFF: u8 = 1;
     const ROUNDING_RESERVED: u8 = 2;
     const ROUNDS_OTHERWISE: u8 = 4;
+    /// Where the privilege of loads and stores is: what translated code remembers of translations is good for one.
+    const PRIVILEGE_SHIFT: u32 = 3;
 
     /// The mode of a hart.
     pub fn of(hart: &Hart) -> Self {
@@ -74,7 +76,13 @@ impl Mode {
             1..=4 => Self::ROUNDS_OTHERWISE,
             _ => Self::ROUNDING_RESERVED,
         };
-        Self(u8::from(floats_off) | rounding)
+        Self(u8::from(floats_off) | rounding | (hart.data_privilege() as u8) << Self::PRIVILEGE_SHIFT)
+    }
+
+    /// Whether loads and stores are U-mode's.
+    #[cfg(feature = "jit")]
+    pub fn is_user(self) -> bool {
+        self.0 >> Self::PRIVILEGE_SHIFT == crate::Privilege::User as u8
     }
 
     /// Whether `frm` says to nearest, ties to even.
@@ -304,7 +312,7 @@ impl Blocks {
         let Some(offset) = offset else { return self.single(hart) };
         // Whoever finds the block from now on relies on the translation.
         hart.tlb.note_execution(pc);
-        let key = Key(offset << 2 | u64::from(Mode::of(hart).0));
+        let key = Key(offset << 4 | u64::from(Mode::of(hart).0));
         if let Some(&index) = self.by_key.get(&key)
             && self.blocks[index as usize].version == hart.ram.code_version(offset)
         {

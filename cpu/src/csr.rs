@@ -337,7 +337,11 @@ impl Hart {
         if !self.has(Extension::F) {
             writable &= !mstatus::FS.mask();
         }
-        self.csr.mstatus = self.csr.mstatus & !writable | value & writable;
+        let changed = (self.csr.mstatus ^ value) & writable;
+        self.csr.mstatus ^= changed;
+        if mstatus::MXR.get(changed) != 0 {
+            self.tlb.ranges.forget();
+        }
         self.update_mode();
         self.reconsider_interrupts();
     }
@@ -439,7 +443,13 @@ impl Hart {
     fn write_satp(&mut self, value: u64) {
         // A write with an unsupported MODE has no effect at all (§10.1.11).
         if self.supports_satp_mode(satp::MODE.get(value)) {
-            self.csr.satp = if satp::MODE.get(value) == 0 { 0 } else { value };
+            let value = if satp::MODE.get(value) == 0 { 0 } else { value };
+            if satp::MODE.get(value) != satp::MODE.get(self.csr.satp) {
+                self.tlb.ranges.forget();
+            } else if value != self.csr.satp {
+                self.tlb.ranges.forget_space();
+            }
+            self.csr.satp = value;
             self.update_mode();
         }
     }

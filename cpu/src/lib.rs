@@ -20,6 +20,7 @@ mod mmu;
 mod operations;
 mod pmp;
 mod quick;
+mod ranges;
 mod shared;
 mod tlb;
 mod trap;

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::csr::{envcfg, mstatus, satp};
 use crate::extension::Extension;
+#[cfg(feature = "jit")]
+use crate::ranges::Run;
 use crate::trap::Exception;
 use crate::{Hart, Privilege, Trapped};
 
@@ -53,6 +55,7 @@ mod pte {
     pub const W: u64 = 1 << 2;
     pub const X: u64 = 1 << 3;
     pub const U: u64 = 1 << 4;
+    pub const G: u64 = 1 << 5;
     pub const A: u64 = 1 << 6;
     pub const D: u64 = 1 << 7;
     pub const PPN: Field = Field::range(10, 44);
@@ -70,7 +73,24 @@ pub struct Translation {
     pub offset_bits: u32,
     /// Whether the leaf is a user page.
     pub user: bool,
+    /// The leaf and its guest-physical address, if there is one.
+    pub(crate) leaf: Option<Leaf>,
 }
+
+/// A leaf page-table entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Leaf {
+    address: u64,
+    entry: u64,
+}
+
+/// Most bytes of a run in a superpage: a page of it that somebody listens to spoils no more of it.
+#[cfg(feature = "jit")]
+const LONGEST_RUN: u64 = 2 << 20;
+
+/// Most leaves that are looked at on each side.
+#[cfg(feature = "jit")]
+const NEIGHBOURS: u64 = 32;
 
 /// Who asks, and whether the walk may change A and D bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +135,7 @@ impl Hart {
     /// Translates `address` for an access (§10.3.2, "Virtual Address Translation Process").
     pub(crate) fn walk(&self, address: u64, walk: Walk) -> Result<Translation, Fault> {
         if !self.translates(walk.privilege) {
-            return Ok(Translation { physical: address, offset_bits: 12, user: false });
+            return Ok(Translation { physical: address, offset_bits: 12, user: false, leaf: None });
         }
         let levels = levels(satp::MODE.get(self.csr.satp)).ok_or(Fault::Page)?;
         let virtual_bits = 12 + 9 * levels;
@@ -206,7 +226,8 @@ impl Hart {
         }
         let within = (1 << offset_bits) - 1;
         let physical = (ppn * PAGE_SIZE) & !within | address & within;
-        Ok(Some(Translation { physical, offset_bits, user }))
+        let leaf = Some(Leaf { address: entry_address, entry });
+        Ok(Some(Translation { physical, offset_bits, user, leaf }))
     }
 
     /// Svadu: where only hardware updating is offered it is always on, with Svade `menvcfg.ADUE` decides.
@@ -264,6 +285,80 @@ impl Hart {
         if found.user && privilege == Privilege::Supervisor {
             self.tlb.note_user_page(access, address);
         }
+    }
+
+    /// The run of pages around `address` that an access may use freely, for a range entry: those of one superpage, or
+    /// neighbours in a page table. The access itself has been allowed before.
+    #[cfg(feature = "jit")]
+    pub(crate) fn run(&mut self, address: u64, access: Access) -> Option<Run> {
+        let privilege = self.data_privilege();
+        let found = self.walk(address, Walk { access, privilege, probe: false }).ok()?;
+        if found.user && privilege != Privilege::User {
+            return None;
+        }
+        let physical = found.physical & !(PAGE_SIZE - 1);
+        // Pages of the run before and behind this one.
+        let (before, behind) = match found.leaf {
+            None => (physical % LONGEST_RUN / PAGE_SIZE, (LONGEST_RUN - physical % LONGEST_RUN) / PAGE_SIZE - 1),
+            Some(_) if found.offset_bits > 12 => {
+                let size = LONGEST_RUN.min(1 << found.offset_bits);
+                (physical % size / PAGE_SIZE, (size - physical % size) / PAGE_SIZE - 1)
+            }
+            Some(leaf) => self.neighbours(leaf, access),
+        };
+        let fits = |page: u64| {
+            let is_free = |offset| access == Access::Read || self.ram.flags(offset).is_empty();
+            self.ram.offset(page, PAGE_SIZE).is_some_and(is_free)
+        };
+        if !fits(physical) {
+            return None;
+        }
+        let at = |count: u64, backwards: bool| {
+            let distance = count * PAGE_SIZE;
+            if backwards { physical.wrapping_sub(distance) } else { physical.wrapping_add(distance) }
+        };
+        let mut before = (1..=before).take_while(|count| fits(at(*count, true))).count() as u64;
+        let mut behind = (1..=behind).take_while(|count| fits(at(*count, false))).count() as u64;
+        if !self.pmp.is_uniform(at(before, true), (before + behind + 1) * PAGE_SIZE) {
+            if !self.pmp.is_uniform(physical, PAGE_SIZE) {
+                return None;
+            }
+            (before, behind) = (0, 0);
+        }
+        self.tlb.note_superpage(address, found.offset_bits);
+        let first = at(before, true);
+        Some(Run {
+            base: (address & !(PAGE_SIZE - 1)).wrapping_sub(before * PAGE_SIZE),
+            length: (before + behind + 1) * PAGE_SIZE,
+            host: self.ram.host_base() as u64 + self.ram.offset(first, PAGE_SIZE)?,
+            // What U-mode's entries hold may move to other pages later, and goes with the address space.
+            global: privilege != Privilege::User && found.leaf.is_none_or(|leaf| leaf.entry & pte::G != 0),
+        })
+    }
+
+    /// How many leaves before and behind one in its table lead to the pages before and behind its page and are else the
+    /// same.
+    #[cfg(feature = "jit")]
+    fn neighbours(&self, leaf: Leaf, access: Access) -> (u64, u64) {
+        let index = leaf.address % PAGE_SIZE / 8;
+        // A load does not ask for D.
+        let ignored = if access == Access::Read { pte::D } else { 0 } | 0x300;
+        let step = 1 << 10;
+        let read = |address| self.ram.offset(address, 8).and_then(|offset| self.ram.load_u64(offset));
+        // It has had its A and D bits set since the walk read it, or somebody is changing it.
+        let own = read(leaf.address).filter(|own| (own ^ leaf.entry) & !(pte::A | pte::D) == 0);
+        let Some(own) = own else { return (0, 0) };
+        let walk = |count: u64, backwards: bool| {
+            let (address, expected) = if backwards {
+                (leaf.address.wrapping_sub(count * 8), own.wrapping_sub(count * step))
+            } else {
+                (leaf.address.wrapping_add(count * 8), own.wrapping_add(count * step))
+            };
+            read(address).is_some_and(|entry| (entry ^ expected) & !ignored == 0)
+        };
+        let before = (1..=index.min(NEIGHBOURS)).take_while(|count| walk(*count, true)).count();
+        let behind = (1..=(511 - index).min(NEIGHBOURS)).take_while(|count| walk(*count, false)).count();
+        (before as u64, behind as u64)
     }
 
     /// Where `address` leads for a debugger, in the current address space; changes nothing.

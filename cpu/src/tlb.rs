@@ -19,6 +19,7 @@ use bus::PAGE_SIZE;
 
 use crate::Privilege;
 use crate::mmu::Access;
+use crate::ranges::Ranges;
 
 /// Entries per table.
 pub const ENTRIES: usize = 1024;
@@ -77,6 +78,8 @@ pub struct Tlb {
     user_slots: Vec<(Access, u16)>,
     /// Hashed pages that somebody has cached the way from virtual addresses to code of, in this generation.
     executed: [u64; 64],
+    /// What translated code remembers of translations.
+    pub(crate) ranges: Ranges,
 }
 
 impl Default for Tlb {
@@ -92,6 +95,7 @@ impl Default for Tlb {
             superpages: [0; 16],
             user_slots: Vec::new(),
             executed: [0; 64],
+            ranges: Ranges::default(),
         }
     }
 }
@@ -167,6 +171,7 @@ impl Tlb {
         self.new_generation();
         self.superpages = [0; 16];
         self.user_slots.clear();
+        self.ranges.forget();
     }
 
     /// Forgets the translations of one address space's `satp` values. Contexts at hand must be asked for again.
@@ -176,6 +181,7 @@ impl Tlb {
         if of(self.current.0) == asid {
             self.current.1 = [0; 8];
         }
+        self.ranges.forget_space();
         self.new_generation();
     }
 
@@ -193,6 +199,7 @@ impl Tlb {
         if self.executed[word] & bit != 0 {
             self.new_generation();
         }
+        self.ranges.forget_address(address);
         let slot = slot(address);
         for table in [&mut self.read, &mut self.write, &mut self.execute] {
             table[slot] = Entry::default();
@@ -209,13 +216,18 @@ impl Tlb {
     /// Adds a translation of the page of `address` to the page at the host's address `host`.
     pub fn fill(&mut self, access: Access, context: Context, address: u64, host: u64, offset_bits: u32) {
         let page = address & PAGE_MASK;
-        // What is larger than a page is noted under the smallest size that covers it.
+        self.note_superpage(address, offset_bits);
+        self.table(access)[slot(address)] =
+            Entry { tag: page | context.0, delta: (host & PAGE_MASK).wrapping_sub(page) };
+    }
+
+    /// Notes that somebody caches a translation from the superpage around `address`, under the smallest size that covers
+    /// it.
+    pub fn note_superpage(&mut self, address: u64, offset_bits: u32) {
         if let Some(bits) = SUPERPAGE_BITS.into_iter().find(|bits| offset_bits > 12 && offset_bits <= *bits) {
             let (word, bit) = Self::superpage_bit(address, bits);
             self.superpages[word] |= bit;
         }
-        self.table(access)[slot(address)] =
-            Entry { tag: page | context.0, delta: (host & PAGE_MASK).wrapping_sub(page) };
     }
 
     /// Notes that the entry just filled for `address` is a user page that S-mode reached under SUM.
@@ -247,7 +259,7 @@ impl Tlb {
     /// to it.
     /// True if there was one.
     pub fn forget_writes_to(&mut self, host: u64) -> bool {
-        let mut found = false;
+        let mut found = self.ranges.forget_writes_to(host & PAGE_MASK);
         for entry in self.write.iter_mut() {
             if entry.tag != 0 && (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == host & PAGE_MASK {
                 *entry = Entry::default();

@@ -116,6 +116,7 @@ impl Jit {
         let presence = self.presence.get_or_insert_with(|| self.shared.join(hart.shared())).clone();
         hart.jit.event = hart.shared().event_word() as u64;
         hart.jit.jumps = self.jumps.as_ptr() as u64;
+        hart.jit.ranges = hart.tlb.ranges.provide();
         hart.jit.services = runtime::services();
         let limit = hart.counts.retired.saturating_add(budget);
         // An endless loop of traps retires nothing and must end too.
@@ -225,7 +226,7 @@ impl Jit {
     /// What to run at the hart's `pc`. For translated code the hart is marked as inside.
     #[inline]
     fn code(&mut self, hart: &mut Hart, context: u64, presence: &Presence, left: u64, link: &mut Option<u64>) -> Step {
-        if left > RESERVE as u64 && self.jump(hart.pc, context).is_some() && self.step_inside(presence) {
+        if left > RESERVE as u64 && self.jump(hart.pc, context).is_some() && self.step_inside(hart, presence) {
             // Stepping inside may have emptied the cache.
             if let Some(code) = self.jump(hart.pc, context) {
                 return Step::Run(code);
@@ -237,7 +238,7 @@ impl Jit {
             && self.interpreter.blocks.heat(index, 1) >= self.shared.options().threshold
             && let Some(region) = self.hot(hart, index)
             && left > RESERVE as u64
-            && self.step_inside(presence)
+            && self.step_inside(hart, presence)
         {
             // The region is good for the generation that it was found in, or is gone by now.
             let alive = self.shared.installs() == self.interpreter.blocks.get(index).installs;
@@ -261,7 +262,7 @@ impl Jit {
     }
 
     /// Marks the hart as inside of translated code, unless all of it is being given up.
-    fn step_inside(&mut self, presence: &Presence) -> bool {
+    fn step_inside(&mut self, hart: &mut Hart, presence: &Presence) -> bool {
         presence.inside.store(true, Ordering::SeqCst);
         if self.shared.is_emptying() {
             presence.inside.store(false, Ordering::SeqCst);
@@ -270,6 +271,8 @@ impl Jit {
         let generation = self.shared.generation();
         if self.generation != generation {
             self.jumps.fill(Jump::NONE);
+            // Other accesses have the entries' numbers now.
+            hart.tlb.ranges.forget();
             self.generation = generation;
         }
         true

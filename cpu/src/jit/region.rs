@@ -20,9 +20,6 @@ pub(super) const MOST_INSTRUCTIONS: usize = 500;
 /// Pages on each side of the entry's that a region may extend to.
 pub(super) const NEIGHBOURS: usize = 2;
 
-/// Most accesses of a region that keep a page at hand.
-const MOST_SITES: usize = 24;
-
 /// What to translate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
@@ -235,15 +232,9 @@ impl Region {
         Some(region)
     }
 
-    /// How many accesses keep the page of their last time at hand: those in innermost loops, unless something in the
-    /// region may change translations while it runs.
-    pub fn sites(&self) -> usize {
-        let changes = |op: &Op| op.effects.clobbers && end_of(op).is_none();
-        if self.blocks.iter().flat_map(|block| &block.ops).any(changes) {
-            return 0;
-        }
-        let inner = self.blocks.iter().filter(|block| block.is_inner).flat_map(|block| &block.ops);
-        inner.filter(|op| op.effects.access.is_some()).count().min(MOST_SITES)
+    /// How many accesses could have a range entry.
+    pub fn accesses(&self) -> usize {
+        self.blocks.iter().flat_map(|block| &block.ops).filter(|op| op.effects.access.is_some()).count()
     }
 
     /// The block at a distance from the entry, if the region has it.

@@ -14,6 +14,7 @@ use super::state::{CallSite, FloatSite, RESERVE, SERVICES, Service};
 use super::translate::result;
 use crate::block::CodeContext;
 use crate::isa::{AmoOp, Ops};
+use crate::mmu::Access;
 use crate::operations::carryless_product;
 use crate::{Hart, Trapped};
 
@@ -51,17 +52,77 @@ fn with(hart: *mut Hart, service: impl FnOnce(&mut Hart) -> Result<u64, Trapped>
     outcome.unwrap_or(0)
 }
 
-extern "C" fn load(hart: *mut Hart, address: u64, bytes: u64) -> u64 {
+/// What a service is told of a load or a store, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AccessCode {
+    pub width: Width,
+    /// The range entry of the access, if it has one, and how its check is shared.
+    pub range: Option<SharedCheck>,
+}
+
+/// The check of accesses that share a range entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SharedCheck {
+    /// Number of the entry.
+    pub index: usize,
+    /// Bytes that the check covers.
+    pub span: u64,
+    /// Distance of the access from the first of them.
+    pub distance: u64,
+}
+
+impl AccessCode {
+    pub fn word(self) -> u64 {
+        let range = self
+            .range
+            .map_or(0, |SharedCheck { index, span, distance }| span << 8 | distance << 20 | (index as u64 + 1) << 32);
+        self.width.bytes() | range
+    }
+
+    fn of(word: u64) -> Self {
+        let range = (word >> 32).checked_sub(1).map(|index| SharedCheck {
+            index: index as usize,
+            span: word >> 8 & 0xfff,
+            distance: word >> 20 & 0xfff,
+        });
+        Self { width: width(word), range }
+    }
+}
+
+/// Fills the range entry of an access to `address` that has just been made.
+fn fill(hart: &mut Hart, code: AccessCode, address: u64, access: Access) {
+    let Some(SharedCheck { index, span, distance }) = code.range else { return };
+    if hart.tlb.ranges.wants(index) {
+        let run = hart.run(address, access);
+        hart.tlb.ranges.fill(index, run, address.wrapping_sub(distance), span, access == Access::Write);
+    }
+}
+
+extern "C" fn load(hart: *mut Hart, address: u64, word: u64) -> u64 {
     with(hart, |hart| {
         hart.jit.slow_accesses += 1;
-        hart.load_virtual(address, width(bytes))
+        let code = AccessCode::of(word);
+        let value = hart.load_virtual(address, code.width)?;
+        fill(hart, code, address, Access::Read);
+        Ok(value)
     })
 }
 
-extern "C" fn store(hart: *mut Hart, address: u64, bytes: u64, value: u64) -> u64 {
+extern "C" fn store(hart: *mut Hart, address: u64, word: u64, value: u64) -> u64 {
     with(hart, |hart| {
         hart.jit.slow_accesses += 1;
-        hart.store_virtual(address, width(bytes), value).map(|()| 0)
+        let code = AccessCode::of(word);
+        hart.store_virtual(address, code.width, value)?;
+        fill(hart, code, address, Access::Write);
+        Ok(0)
+    })
+}
+
+/// Fills the range entry of an access, which the TLB has.
+extern "C" fn fill_range(hart: *mut Hart, address: u64, word: u64, write: u64) -> u64 {
+    with(hart, |hart| {
+        fill(hart, AccessCode::of(word), address, if write == 0 { Access::Read } else { Access::Write });
+        Ok(0)
     })
 }
 
@@ -155,6 +216,7 @@ pub(super) fn services() -> [u64; SERVICES] {
     set(Service::Float, preserving::float as *const ());
     set(Service::CarrylessLow, preserving::carryless_low as *const ());
     set(Service::CarrylessHigh, preserving::carryless_high as *const ());
+    set(Service::FillRange, preserving::fill_range as *const ());
     services
 }
 
@@ -239,6 +301,7 @@ mod preserving {
 
     preserving! {
         load store amo compare_and_swap load_reserved store_conditional call float carryless_low carryless_high
+        fill_range
     }
 }
 
@@ -248,6 +311,15 @@ use self as preserving;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn access_codes_round_trip() {
+        let check = SharedCheck { index: 0xffff, span: 1024, distance: 1023 };
+        for range in [None, Some(check), Some(SharedCheck { index: 0, span: 1, distance: 0 })] {
+            let code = AccessCode { width: Width::Double, range };
+            assert_eq!(AccessCode::of(code.word()), code);
+        }
+    }
 
     #[test]
     fn amo_codes_round_trip() {

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -29,6 +29,7 @@ use super::state::Site;
 use super::translate::{Host, entry_function, translate, unlinked_function};
 use crate::block::Mode;
 use crate::hart::Configuration;
+use crate::ranges::RANGES;
 use crate::{HartShared, event};
 
 /// How code is translated.
@@ -167,6 +168,8 @@ struct Inner {
     installs: AtomicU64,
     /// Counts the times that all code was given up.
     generation: AtomicU64,
+    /// Range entries that are taken.
+    ranges: AtomicUsize,
     emptying: AtomicBool,
     harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
     entry: AtomicU64,
@@ -247,6 +250,7 @@ impl JitShared {
             wake: Condvar::new(),
             installs: AtomicU64::new(1),
             generation: AtomicU64::new(1),
+            ranges: AtomicUsize::new(0),
             emptying: AtomicBool::new(false),
             harts: Mutex::default(),
             entry: AtomicU64::new(0),
@@ -421,14 +425,17 @@ impl Inner {
         let aligned = if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 };
         let region = Region::grow(&self.ram, &self.configuration.extensions, aligned, request);
         let Some(region) = region else { return };
+        // Whoever installs it later makes sure that the numbers taken now are of the same generation.
+        let generation = self.generation.load(Ordering::SeqCst);
+        let ranges = self.take_ranges(region.accesses());
         let mut registry_links: Vec<AtomicU64> = Vec::new();
         registry_links.resize_with(2 * region.blocks.len(), || AtomicU64::new(self.unlinked.load(Ordering::Acquire)));
         let links = registry_links.into_boxed_slice();
         let isa = if region.floats { &self.plain } else { &self.optimising };
         let base = links.as_ptr() as u64;
-        let nearest = request.mode.rounds_to_nearest();
-        let translated =
-            catch_unwind(AssertUnwindSafe(|| translate(&region, &**isa, self.host, nearest, base, context)));
+        let translated = catch_unwind(AssertUnwindSafe(|| {
+            translate(&region, &**isa, self.host, request.mode, base, ranges, context)
+        }));
         let code = match translated {
             Ok(translation) => {
                 compile(translation.function, isa).map(|code| (code, translation.links, translation.sites))
@@ -442,7 +449,6 @@ impl Inner {
             lock(&self.statistics).failed += 1;
             return;
         };
-        let generation = self.generation.load(Ordering::SeqCst);
         let placed = lock(&self.arena).place(&code);
         let Some(address) = placed else {
             self.empty();
@@ -468,6 +474,13 @@ impl Inner {
             _sites: sites,
         });
         self.install(&installed, generation);
+    }
+
+    /// Numbers of range entries for a region's accesses.
+    fn take_ranges(&self, count: usize) -> std::ops::Range<usize> {
+        let take = |taken: usize| Some((taken + count).min(RANGES));
+        let first = self.ranges.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).unwrap_or(RANGES);
+        first..(first + count).min(RANGES)
     }
 
     fn install(&self, region: &Arc<Installed>, generation: u64) {
@@ -506,6 +519,7 @@ impl Inner {
         registry.by_links.clear();
         registry.incoming.clear();
         arena.clear();
+        self.ranges.store(0, Ordering::SeqCst);
         drop((registry, arena));
         // The arena held them before.
         if let Err(error) = self.place_stubs() {

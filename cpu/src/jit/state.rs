@@ -5,6 +5,7 @@ use std::mem::offset_of;
 
 use crate::Hart;
 use crate::isa::{FloatOp, Format, Helper, Insn};
+use crate::ranges::Range;
 use crate::tlb::Entry;
 
 /// Slots of a hart's jump cache.
@@ -54,10 +55,11 @@ pub(super) enum Service {
     Float,
     CarrylessLow,
     CarrylessHigh,
+    FillRange,
 }
 
 /// Number of [`Service`]s.
-pub(super) const SERVICES: usize = 10;
+pub(super) const SERVICES: usize = 11;
 
 /// State that translated code shares with the engine. It is only good while the engine runs.
 #[repr(C)]
@@ -74,6 +76,8 @@ pub(crate) struct State {
     pub(super) event: u64,
     /// Host address of the jump cache.
     pub(super) jumps: u64,
+    /// Host address of the range entries.
+    pub(super) ranges: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
@@ -95,6 +99,7 @@ impl Default for State {
             trapped: 0,
             event: 0,
             jumps: 0,
+            ranges: 0,
             services: [0; SERVICES],
             discarded: 0,
             panic: None,
@@ -143,6 +148,13 @@ pub(super) mod offset {
     pub const TRAPPED: i32 = of(offset_of!(Hart, jit.trapped));
     pub const EVENT: i32 = of(offset_of!(Hart, jit.event));
     pub const JUMPS: i32 = of(offset_of!(Hart, jit.jumps));
+    pub const RANGES: i32 = of(offset_of!(Hart, jit.ranges));
+    pub const RANGE_BASE: i32 = of(offset_of!(Range, base));
+    pub const RANGE_LIMIT: i32 = of(offset_of!(Range, limit));
+    pub const RANGE_HOST: i32 = of(offset_of!(Range, host));
+    pub const RANGES_MOVED: i32 = of(offset_of!(Hart, tlb.ranges.moved));
+    pub const RANGE_FLAGS: i32 = of(offset_of!(Range, flags));
+    pub const RANGE_PATIENCE: i32 = of(offset_of!(Range, patience));
     pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));
     pub const DISCARDED: i32 = of(offset_of!(Hart, jit.discarded));
     pub const JUMP_PC: i32 = of(offset_of!(Jump, pc));

@@ -3,7 +3,8 @@
 //! Guest registers are the compiler's variables within a region. Before anything that may leave, the registers that
 //! have changed are stored ("flushed"), so that whoever looks at the hart there sees it exact; at the borders of blocks
 //! what is newer than memory stays so as far as all ways to the block have it at hand ([`super::region`]). Accesses in
-//! innermost loops store registers on their slow paths instead, and keep the page of their last time at hand.
+//! innermost loops store registers on their slow paths instead. Each access has a range entry ([`crate::ranges`]), which
+//! checks it by a subtraction and a comparison; behind that is the TLB, and behind that a service.
 //!
 //! Every loop head and every entry polls the event word by an atomic load. To the optimiser, which merges plain loads
 //! across back edges, that is a fence: a loop sees what other harts store.
@@ -15,17 +16,19 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 use cranelift_codegen::ir::{
     AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function, InstBuilder,
-    MemFlagsData, SigRef, Signature, StackSlot, StackSlotData, StackSlotKind, Type, Value,
+    MemFlagsData, SigRef, Signature, Type, Value,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::effects::{Access, Registers, f_bit, x_bit};
 use super::region::{Block, End, Op, Region};
-use super::runtime::PRESERVING;
+use super::runtime::{AccessCode, PRESERVING, SharedCheck};
 use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
+use crate::block::Mode;
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
+use crate::ranges::{IN_OTHER_LOG, Range};
 
 /// What translated code returns to the engine; anything else is the address of a link that leads nowhere yet.
 pub(super) mod result {
@@ -121,6 +124,8 @@ pub(super) struct Translator<'a, 'b> {
     pub(super) host: Host,
     /// Whether dynamic rounding is to nearest, ties to even.
     pub(super) nearest: bool,
+    /// Whether loads and stores are U-mode's.
+    user: bool,
     labels: Vec<Label>,
     variables: [Option<Variable>; 64],
     /// The entry's virtual address.
@@ -156,8 +161,8 @@ pub(super) struct Translator<'a, 'b> {
     ops: &'a [Op],
     /// Accesses that share a check.
     groups: Vec<Group>,
-    site_slot: Option<StackSlot>,
-    next_site: usize,
+    /// Numbers of range entries that are left.
+    ranges: std::ops::Range<usize>,
     is_inner: bool,
     /// The last negation: the result and what was negated.
     negation: Option<(Value, Value)>,
@@ -181,27 +186,11 @@ struct Group {
     host: Value,
 }
 
-/// Where in the stack frame an access keeps the page that it was in the last time. It is good until the region is left:
-/// translations change only outside of it.
-#[derive(Clone, Copy)]
-struct PageSite {
-    slot: StackSlot,
-    at: i32,
-}
-
-/// The page's virtual address.
-const SITE_PAGE: i32 = 0;
-/// Distances from it at which the access may start: none while there is no page.
-const SITE_LIMIT: i32 = 8;
-/// The page's address on the host.
-const SITE_HOST: i32 = 16;
-const SITE_SIZE: i32 = 24;
-
 /// The bits of an address that name its page.
 const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
 
 /// Most bytes that one check covers.
-const LONGEST_SPAN: i64 = 1024;
+const LONGEST_SPAN: i64 = crate::ranges::LONGEST_SPAN as i64;
 
 /// What the host offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,8 +229,9 @@ pub(super) fn translate(
     region: &Region,
     isa: &dyn TargetIsa,
     host: Host,
-    nearest: bool,
+    mode: Mode,
     link_base: LinkBase,
+    ranges: std::ops::Range<usize>,
     context: &mut FunctionBuilderContext,
 ) -> Translation {
     let mut function = Function::with_name_signature(Default::default(), region_signature());
@@ -254,22 +244,13 @@ pub(super) fn translate(
     let parameters = builder.block_params(entry_label).to_vec();
     let left = builder.declare_var(I64);
     builder.def_var(left, parameters[parameter::LEFT]);
-    let sites = if host.misaligned { region.sites() } else { 0 };
-    let site_slot = (sites != 0).then(|| {
-        let size = (sites as i32 * SITE_SIZE) as u32;
-        let slot = builder.create_sized_stack_slot(StackSlotData::new(StackSlotKind::ExplicitSlot, size, 3));
-        let none = builder.ins().iconst(I64, 0);
-        for site in 0..sites as i32 {
-            builder.ins().stack_store(I64, none, slot, site * SITE_SIZE + SITE_LIMIT);
-        }
-        slot
-    });
     let labels = region.blocks.iter().map(|_| builder.create_block()).collect();
     let mut translator = Translator {
         region,
         memory,
         host,
-        nearest,
+        nearest: mode.rounds_to_nearest(),
+        user: mode.is_user(),
         labels,
         variables: [None; 64],
         entry: parameters[parameter::PC],
@@ -294,8 +275,7 @@ pub(super) fn translate(
         place: 0,
         ops: &[],
         groups: Vec::new(),
-        site_slot,
-        next_site: 0,
+        ranges,
         is_inner: false,
         negation: None,
         condition: None,
@@ -800,10 +780,11 @@ impl Translator<'_, '_> {
         table: i32,
         result: Option<Type>,
         fast: impl Fn(&mut Self, Value, i32) -> Option<Value>,
-        slow: impl FnOnce(&mut Self) -> Option<Value>,
+        slow: impl FnOnce(&mut Self, AccessCode) -> Option<Value>,
     ) -> Option<Value> {
+        let plain = AccessCode { width, range: None };
         let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned) else {
-            return self.access(address, width, table, result, |t, host| fast(t, host, 0), slow);
+            return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
         let end = access.offset + access.width.bytes() as i64;
         let shared = self.groups.iter().copied().find(|group| {
@@ -820,101 +801,111 @@ impl Translator<'_, '_> {
             let value = fast(self, group.host, (access.offset - group.low) as i32);
             self.jump_with(join, value);
             self.b.switch_to_block(cold);
-            let value = self.slowly(slow);
+            let value = self.slowly(|t| slow(t, plain));
             self.jump_with(join, value);
             self.b.seal_block(join);
             self.b.switch_to_block(join);
             return result.map(|_| self.b.block_params(join)[0]);
         }
+        let Some(range) = self.ranges.next() else {
+            return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
+        };
         let span = self.span(access);
-        let site = self.site();
-        if span.is_none() && site.is_none() {
-            return self.access(address, width, table, result, |t, host| fast(t, host, 0), slow);
-        }
+        let is_shared = span.is_some();
         let (low, length) = span.unwrap_or((access.offset, width.bytes() as i64));
         let distance = (access.offset - low) as i32;
+        let check = SharedCheck { index: range, span: length as u64, distance: distance as u64 };
+        let code = AccessCode { width, range: Some(check) };
         self.flush_early();
         let base = self.read(access.base.into());
         let base = self.int(base);
-        let first = self.b.ins().iadd_imm_s(base, low);
-        let (look, hot, cold, join) =
-            (self.b.create_block(), self.b.create_block(), self.cold(), self.b.create_block());
+        let first = if low == 0 { base } else { self.b.ins().iadd_imm_s(base, low) };
+        let (hot, miss, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         if let Some(result) = result {
             self.b.append_block_param(join, result);
         }
-        self.b.append_block_param(join, I64);
-        if let Some(site) = site {
-            let again = self.b.create_block();
-            let page = self.b.ins().stack_load(I64, I64, site.slot, site.at + SITE_PAGE);
-            let limit = self.b.ins().stack_load(I64, I64, site.slot, site.at + SITE_LIMIT);
-            let place = self.b.ins().isub(first, page);
-            let same = self.b.ins().icmp(IntCC::UnsignedLessThan, place, limit);
-            self.b.set_cold_block(look);
-            self.b.set_cold_block(hot);
-            self.branch_to(same, again, look);
-            self.b.switch_to_block(again);
-            let host = self.b.ins().stack_load(I64, I64, site.slot, site.at + SITE_HOST);
-            let host = self.b.ins().iadd(place, host);
-            let value = fast(self, host, distance);
-            self.jump_with_host(join, value, host);
-        } else {
-            self.b.ins().jump(look, []);
-            self.b.seal_block(look);
+        if is_shared {
+            self.b.append_block_param(join, I64);
         }
-        self.b.switch_to_block(look);
-        let probe = self.b.create_block();
-        if site.is_some() {
-            self.b.set_cold_block(probe);
-        }
-        let inside = self.in_one_page(first, length);
-        self.b.ins().brif(inside, probe, [], cold, []);
+        // Each load is next to its use, so that the host's instruction for that can do it.
+        let entry = self.range_entry();
+        let at = (range * size_of::<Range>()) as i32;
+        let run = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_BASE);
+        let place = self.b.ins().isub(first, run);
+        let limit = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_LIMIT);
+        let inside = self.b.ins().icmp(IntCC::UnsignedLessThan, place, limit);
+        self.branch_to(inside, hot, miss);
+        self.b.switch_to_block(hot);
+        let host = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_HOST);
+        let host = self.b.ins().iadd(place, host);
+        let value = fast(self, host, distance);
+        self.jump_with_host(join, value, is_shared.then_some(host));
+        // A miss: the TLB, where the access lies in one page, else the service.
+        self.b.switch_to_block(miss);
+        let (probe, served, again, slowest) = (self.cold(), self.cold(), self.cold(), self.cold());
+        let one_page = self.in_one_page(first, length);
+        self.b.ins().brif(one_page, probe, [], slowest, []);
         self.b.seal_block(probe);
         self.b.switch_to_block(probe);
-        let (hit, entry) = self.probe_tlb(first, Width::Byte, table);
-        self.branch_to(hit, hot, cold);
-        self.b.switch_to_block(hot);
-        let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
-        if let Some(site) = site {
+        let (hit, slot) = self.probe_tlb(first, Width::Byte, table);
+        self.branch_to(hit, served, slowest);
+        self.b.switch_to_block(served);
+        let delta = self.b.ins().load(I64, self.memory.tlb, slot, table + offset::ENTRY_DELTA);
+        let host = self.b.ins().iadd(first, delta);
+        let entry = self.range_entry();
+        let patience = self.b.ins().load(I32, self.memory.tlb, entry, at + offset::RANGE_PATIENCE);
+        let less = self.b.ins().iadd_imm_s(patience, -1);
+        self.b.ins().store(self.memory.tlb, less, entry, at + offset::RANGE_PATIENCE);
+        let patient = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, patience, 0);
+        let (fill, filled, keep) = (self.cold(), again, self.cold());
+        self.b.ins().brif(patient, keep, [], fill, []);
+        self.b.seal_block(keep);
+        self.b.switch_to_block(keep);
+        if self.user {
+            let take = self.cold();
+            let flags = self.b.ins().load(I16, self.memory.tlb, entry, at + offset::RANGE_FLAGS);
+            let is_logged = self.b.ins().band_imm_s(flags, i64::from(IN_OTHER_LOG));
+            self.b.ins().brif(is_logged, take, [], filled, []);
+            self.b.seal_block(take);
+            self.b.switch_to_block(take);
             let page = self.b.ins().band_imm_s(first, PAGE);
             let limit = self.constant(bus::PAGE_SIZE as i64 - length + 1);
-            let host = self.b.ins().iadd(page, delta);
-            self.b.ins().stack_store(I64, page, site.slot, site.at + SITE_PAGE);
-            self.b.ins().stack_store(I64, limit, site.slot, site.at + SITE_LIMIT);
-            self.b.ins().stack_store(I64, host, site.slot, site.at + SITE_HOST);
+            let start = self.b.ins().iadd(page, delta);
+            self.b.ins().store(self.memory.tlb, page, entry, at + offset::RANGE_BASE);
+            self.b.ins().store(self.memory.tlb, limit, entry, at + offset::RANGE_LIMIT);
+            self.b.ins().store(self.memory.tlb, start, entry, at + offset::RANGE_HOST);
+            self.b.ins().store(self.memory.hart, limit, self.hart, offset::RANGES_MOVED);
         }
-        let host = self.b.ins().iadd(first, delta);
+        self.b.ins().jump(filled, []);
+        self.b.seal_block(fill);
+        self.b.switch_to_block(fill);
+        let word = self.constant(code.word() as i64);
+        let write = self.constant(access.store.into());
+        self.service(Service::FillRange, &[self.hart, address, word, write]);
+        self.b.ins().jump(filled, []);
+        self.b.seal_block(filled);
+        self.b.switch_to_block(filled);
         let value = fast(self, host, distance);
-        self.jump_with_host(join, value, host);
-        self.b.switch_to_block(cold);
-        let value = self.slowly(slow);
-        let host = if span.is_some() {
-            // Now the TLB may have it.
-            let inside = self.in_one_page(first, length);
-            let (hit, entry) = self.probe_tlb(first, Width::Byte, table);
-            let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
-            let both = self.b.ins().band(inside, hit);
-            let (host, none) = (self.b.ins().iadd(first, delta), self.constant(0));
-            self.b.ins().select(both, host, none)
-        } else {
-            self.constant(0)
-        };
-        self.jump_with_host(join, value, host);
+        self.jump_with_host(join, value, is_shared.then_some(host));
+        self.b.seal_block(slowest);
+        self.b.switch_to_block(slowest);
+        let value = self.slowly(|t| slow(t, code));
+        // The next one of those that share the check finds out for itself.
+        let none = is_shared.then(|| self.constant(0));
+        self.jump_with_host(join, value, none);
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         let parameters = self.b.block_params(join).to_vec();
-        let host = parameters[parameters.len() - 1];
-        if span.is_some() {
+        if is_shared {
+            let host = parameters[parameters.len() - 1];
             self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, host });
         }
         result.map(|_| parameters[0])
     }
 
-    /// Where the current access keeps the page of its last time, if it is worth it.
-    fn site(&mut self) -> Option<PageSite> {
-        let slot = self.site_slot.filter(|_| self.is_inner && self.next_site < self.region.sites())?;
-        let at = self.next_site as i32 * SITE_SIZE;
-        self.next_site += 1;
-        Some(PageSite { slot, at })
+    /// The address of the hart's range entries.
+    fn range_entry(&mut self) -> Value {
+        self.b.ins().load(I64, self.memory.hart, self.hart, offset::RANGES)
     }
 
     /// Whether `length` bytes from an address on are in one page.
@@ -923,12 +914,9 @@ impl Translator<'_, '_> {
         self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, place, bus::PAGE_SIZE as i64 - length)
     }
 
-    fn jump_with_host(&mut self, label: Label, value: Option<Value>, host: Value) {
-        let host = BlockArg::Value(host);
-        match value {
-            Some(value) => self.b.ins().jump(label, &[BlockArg::Value(value), host]),
-            None => self.b.ins().jump(label, &[host]),
-        };
+    fn jump_with_host(&mut self, label: Label, value: Option<Value>, host: Option<Value>) {
+        let arguments: Vec<BlockArg> = value.into_iter().chain(host).map(BlockArg::Value).collect();
+        self.b.ins().jump(label, &arguments);
     }
 
     /// A memory access: `fast` on the host's address where the TLB allows it, else a service.
@@ -1350,9 +1338,9 @@ impl Ops for Translator<'_, '_> {
                 }
             })
         };
-        let slow = |t: &mut Self| {
-            let bytes = t.constant(width.bytes() as i64);
-            let value = t.service(Service::Load, &[t.hart, address, bytes]);
+        let slow = |t: &mut Self, code: AccessCode| {
+            let word = t.constant(code.word() as i64);
+            let value = t.service(Service::Load, &[t.hart, address, word]);
             t.leave_if_trapped();
             Some(match (width, float) {
                 (Width::Double, true) => t.b.ins().bitcast(F64, MemFlagsData::new(), value),
@@ -1393,10 +1381,10 @@ impl Ops for Translator<'_, '_> {
             t.b.ins().store(t.memory.guest, stored, host, distance);
             None
         };
-        let slow = |t: &mut Self| {
+        let slow = |t: &mut Self, code: AccessCode| {
             let value = t.int(value);
-            let bytes = t.constant(width.bytes() as i64);
-            t.service(Service::Store, &[t.hart, address, bytes, value]);
+            let word = t.constant(code.word() as i64);
+            t.service(Service::Store, &[t.hart, address, word, value]);
             t.leave_if_trapped();
             None
         };

@@ -1,0 +1,264 @@
+//! Range entries: what each access of translated code remembers of the translation that it used last.
+//!
+//! An access has an entry of its own, at a known place: the first virtual address of a run of pages that are contiguous in
+//! RAM and allow the same, how far into it the access may start, and where it is on the host. One subtraction and one
+//! comparison check an access, however large the run is, and misaligned or not.
+//!
+//! **Validity.** An entry is good for the data privilege that its region was translated for and for the address space
+//! at hand. Whatever forgets translations forgets entries ([`crate::tlb::Tlb`] calls this); those that are not global go
+//! when `satp` changes. S-mode never has an entry for a user page, so that SUM changes nothing. A run that may be
+//! written has no page that anybody listens to. All of a run is covered by one leaf, or by leaves that differ in their
+//! address alone.
+//!
+//! **Logs.** Which entries are filled is kept in two logs, global and other, so that forgetting costs as much as was
+//! filled. An entry is in a log once.
+//!
+//! **Pages.** Where an access of U-mode misses and the TLB has its page, translated code itself puts that page into the
+//! entry, if the entry is in the log that goes with the address space, and sets [`Ranges::moved`]. Now and then the
+//! service looks for a longer run.
+
+/// One access's run. Translated code reads and changes it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Range {
+    /// First virtual address.
+    pub base: u64,
+    /// Distances from it at which the access may start: none while there is no run.
+    pub limit: u64,
+    /// Host address of the first byte.
+    pub host: u64,
+    /// Misses that the TLB may serve before this entry is filled again.
+    pub patience: i32,
+    /// What `patience` was last set to.
+    backoff: u16,
+    pub flags: u16,
+}
+
+const WRITE: u16 = 1;
+const IN_GLOBAL_LOG: u16 = 2;
+/// In the log of what goes with the address space.
+pub(crate) const IN_OTHER_LOG: u16 = 4;
+
+/// Most misses that are served before another try.
+const MOST_PATIENCE: u16 = 4095;
+
+/// Range entries of a hart: accesses beyond do without.
+pub(crate) const RANGES: usize = 1 << 16;
+
+/// Most bytes that an access and those that share its check span.
+pub(crate) const LONGEST_SPAN: u64 = 1024;
+
+/// A run of pages: what an entry is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// First virtual address.
+    pub base: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Host address of the first byte.
+    pub host: u64,
+    /// Whether all address spaces have it.
+    pub global: bool,
+}
+
+/// The range entries of one hart. There are none before [`Ranges::provide`].
+#[derive(Default)]
+pub(crate) struct Ranges {
+    entries: Box<[Range]>,
+    global: Log,
+    other: Log,
+    /// Non-zero if translated code has put pages into entries that [`Log::covered`] does not know of.
+    pub moved: u64,
+}
+
+/// Entries that are filled.
+#[derive(Default)]
+struct Log {
+    entries: Vec<u32>,
+    /// Hashed stretches of 2 MiB that runs lie in: most addresses that are forgotten alone are in none.
+    covered: [u64; 4],
+}
+
+impl Log {
+    fn bit(address: u64) -> (usize, u64) {
+        let hash = (address >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        ((hash / 64) as usize, 1 << (hash % 64))
+    }
+
+    fn cover(&mut self, address: u64) {
+        let (word, bit) = Self::bit(address);
+        self.covered[word] |= bit;
+    }
+
+    fn may_cover(&self, address: u64) -> bool {
+        let (word, bit) = Self::bit(address);
+        self.covered[word] & bit != 0
+    }
+}
+
+impl Ranges {
+    /// Makes the entries; their address.
+    pub fn provide(&mut self) -> u64 {
+        if self.entries.is_empty() {
+            self.entries = vec![Range::default(); RANGES].into();
+        }
+        self.entries.as_ptr() as u64
+    }
+
+    /// Whether an entry's patience is at its end; else it is one shorter.
+    pub fn wants(&mut self, index: usize) -> bool {
+        let Some(entry) = self.entries.get_mut(index) else { return false };
+        entry.patience -= 1;
+        entry.patience < 0
+    }
+
+    /// Fills the entry of an access that spans `span` bytes from `first` on, or gives it time where no run has them.
+    pub fn fill(&mut self, index: usize, run: Option<Run>, first: u64, span: u64, write: bool) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let run = run.filter(|run| {
+            let place = first.wrapping_sub(run.base);
+            place < run.length && span <= run.length - place
+        });
+        // A miss of an entry that was good says that the access goes about: each one doubles the time to the next try.
+        entry.backoff = match run {
+            None => MOST_PATIENCE,
+            Some(_) if entry.limit == 0 => entry.backoff / 2,
+            Some(_) => (entry.backoff * 2 + 1).min(MOST_PATIENCE),
+        };
+        entry.patience = entry.backoff.into();
+        let Some(run) = run else { return };
+        entry.base = run.base;
+        entry.limit = run.length - span + 1;
+        entry.host = run.host;
+        entry.flags = entry.flags & !WRITE | if write { WRITE } else { 0 };
+        let (log, flag) = if run.global { (&mut self.global, IN_GLOBAL_LOG) } else { (&mut self.other, IN_OTHER_LOG) };
+        if entry.flags & flag == 0 {
+            entry.flags |= flag;
+            log.entries.push(index as u32);
+        }
+        // A run is no longer than a stretch.
+        log.cover(run.base);
+        log.cover(run.base.wrapping_add(run.length - 1));
+    }
+
+    /// Forgets all.
+    pub fn forget(&mut self) {
+        self.forget_space();
+        Self::clear(&mut self.entries, &mut self.global, IN_GLOBAL_LOG);
+    }
+
+    /// Forgets what only the address space at hand has.
+    pub fn forget_space(&mut self) {
+        // Only entries in this log were moved.
+        self.moved = 0;
+        Self::clear(&mut self.entries, &mut self.other, IN_OTHER_LOG);
+    }
+
+    /// An entry that was filled anew for another kind is in both logs: clearing it early costs a refill.
+    fn clear(entries: &mut [Range], log: &mut Log, flag: u16) {
+        log.covered = [0; 4];
+        for index in log.entries.drain(..) {
+            let entry = &mut entries[index as usize];
+            (entry.limit, entry.patience) = (0, 0);
+            entry.flags &= !flag;
+        }
+    }
+
+    /// Forgets the runs that `address` is in.
+    pub fn forget_address(&mut self, address: u64) {
+        if self.moved != 0 || self.global.may_cover(address) || self.other.may_cover(address) {
+            // As far before the limit as an access may reach beyond it.
+            self.forget_where(|entry| address.wrapping_sub(entry.base) < entry.limit + LONGEST_SPAN);
+        }
+    }
+
+    /// Forgets the runs that let somebody write to the page of the host at `page`; whether there was one.
+    pub fn forget_writes_to(&mut self, page: u64) -> bool {
+        self.forget_where(|entry| {
+            let end = entry.host + entry.limit + LONGEST_SPAN;
+            entry.flags & WRITE != 0 && entry.host < page + bus::PAGE_SIZE && page < end
+        })
+    }
+
+    fn forget_where(&mut self, applies: impl Fn(&Range) -> bool) -> bool {
+        let mut found = false;
+        for index in self.global.entries.iter().chain(&self.other.entries) {
+            let entry = &mut self.entries[*index as usize];
+            if entry.limit != 0 && applies(entry) {
+                (entry.limit, entry.patience) = (0, 0);
+                found = true;
+            }
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hits(ranges: &Ranges, index: usize, address: u64) -> Option<u64> {
+        let entry = &ranges.entries[index];
+        let place = address.wrapping_sub(entry.base);
+        (place < entry.limit).then(|| entry.host + place)
+    }
+
+    fn filled() -> Ranges {
+        let mut ranges = Ranges::default();
+        ranges.provide();
+        let run = |base, global| Some(Run { base, length: 0x3000, host: base + 0x100_0000, global });
+        ranges.fill(1, run(0x5000, false), 0x5000, 8, false);
+        ranges.fill(2, run(0x9000, true), 0x9000, 8, true);
+        ranges
+    }
+
+    #[test]
+    fn an_access_fits_a_run_or_misses() {
+        let ranges = filled();
+        assert_eq!(hits(&ranges, 1, 0x5000), Some(0x100_5000));
+        assert_eq!(hits(&ranges, 1, 0x7ff8), Some(0x100_7ff8));
+        assert_eq!(hits(&ranges, 1, 0x7ff9), None, "it would reach beyond the run");
+        assert_eq!(hits(&ranges, 1, 0x4fff), None);
+        assert_eq!(hits(&ranges, 3, 0), None);
+    }
+
+    #[test]
+    fn what_is_global_outlives_an_address_space() {
+        let mut ranges = filled();
+        ranges.forget_space();
+        assert_eq!((hits(&ranges, 1, 0x5000), hits(&ranges, 2, 0x9000)), (None, Some(0x100_9000)));
+        ranges.forget();
+        assert_eq!(hits(&ranges, 2, 0x9000), None);
+    }
+
+    #[test]
+    fn an_address_anywhere_in_a_run_forgets_it() {
+        for address in [0x5000, 0x6123, 0x7fff] {
+            let mut ranges = filled();
+            ranges.forget_address(address);
+            assert_eq!((hits(&ranges, 1, 0x5000), hits(&ranges, 2, 0x9000)), (None, Some(0x100_9000)), "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn writes_are_forgotten_by_the_page_of_the_host() {
+        let mut ranges = filled();
+        assert!(!ranges.forget_writes_to(0x100_5000), "that one only reads");
+        assert!(!ranges.forget_writes_to(0x100_d000) && ranges.forget_writes_to(0x100_b000));
+        assert_eq!((hits(&ranges, 1, 0x5000), hits(&ranges, 2, 0x9000)), (Some(0x100_5000), None));
+    }
+
+    #[test]
+    fn an_access_that_goes_about_is_filled_less_and_less_often() {
+        let mut ranges = filled();
+        let mut total = 0;
+        for round in 0..20_u64 {
+            let run = Run { base: round << 16, length: 0x1000, host: 0, global: false };
+            ranges.fill(1, Some(run), round << 16, 8, false);
+            total += ranges.entries[1].patience;
+        }
+        assert!(total > 20_000, "{total}");
+        ranges.forget();
+        assert_eq!(ranges.entries[1].patience, 0, "a new start");
+    }
+}

@@ -42,16 +42,16 @@ pub struct Block {
     /// The number of regions installed when one was last looked for.
     #[cfg(feature = "jit")]
     pub installs: u64,
-    /// Whether there was one.
+    /// The one that was found.
     #[cfg(feature = "jit")]
-    pub is_translated: bool,
+    pub region: Option<std::sync::Arc<crate::jit::Installed>>,
 }
 
 impl Block {
     /// Whether its translation is to be run instead.
     fn is_superseded(&self) -> bool {
         #[cfg(feature = "jit")]
-        return self.is_translated;
+        return self.region.is_some();
         #[cfg(not(feature = "jit"))]
         false
     }
@@ -142,12 +142,12 @@ struct Jump {
     pc: u64,
     /// [`Jumps::context`] when it was filled; never zero.
     context: u64,
-    /// Where its code starts.
+    /// Where its code starts, if it is to be run.
     start: Option<Start>,
     block: u32,
 }
 
-const JUMPS: usize = 4096;
+const JUMPS: usize = 8192;
 
 /// The jump cache: what the end of one block finds the next by.
 pub struct Jumps {
@@ -184,8 +184,8 @@ impl Jumps {
         Some(unsafe { start.cursor() })
     }
 
-    fn fill(&mut self, pc: u64, code: &Code, block: u32) {
-        self.slots[Self::slot(pc)] = Jump { pc, context: self.context, start: Some(code.start_alone()), block };
+    fn fill(&mut self, pc: u64, start: Option<Start>, block: u32) {
+        self.slots[Self::slot(pc)] = Jump { pc, context: self.context, start, block };
     }
 }
 
@@ -194,6 +194,9 @@ pub struct Blocks {
     blocks: Vec<Block>,
     by_key: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     jumps: Box<Jumps>,
+    /// Offsets in RAM of blocks that were decoded since somebody last asked.
+    #[cfg(feature = "jit")]
+    decoded: Vec<u64>,
     /// Code that was replaced in this epoch: slots of the jump cache may still lead to it.
     superseded: Vec<Code>,
     /// Instructions in all blocks.
@@ -209,6 +212,8 @@ impl Default for Blocks {
             blocks: Vec::new(),
             by_key: HashMap::default(),
             jumps: Box::default(),
+            #[cfg(feature = "jit")]
+            decoded: Vec::new(),
             superseded: Vec::new(),
             size: 0,
             seen: (0, 0),
@@ -235,10 +240,16 @@ impl Blocks {
         block.heat
     }
 
+    /// The offsets in RAM of the blocks that were decoded since this was last asked.
+    #[cfg(feature = "jit")]
+    pub fn take_decoded(&mut self) -> impl Iterator<Item = u64> + '_ {
+        self.decoded.drain(..)
+    }
+
     /// Has the ends of other blocks no longer lead to the block at `pc`, as there is a better way now.
     #[cfg(feature = "jit")]
     pub fn forget_jump(&mut self, pc: u64) {
-        self.jumps.slots[Jumps::slot(pc)] = Jump::default();
+        self.jumps.slots[Jumps::slot(pc)].start = None;
     }
 
     /// A block's code, and the jump cache that leads on from it.
@@ -311,15 +322,14 @@ impl Blocks {
         };
         let Some(offset) = offset else { return self.single(hart) };
         // Whoever finds the block from now on relies on the translation.
-        hart.tlb.note_execution(pc);
+        hart.note_execution(pc);
         let key = Key(offset << 4 | u64::from(Mode::of(hart).0));
         if let Some(&index) = self.by_key.get(&key)
             && self.blocks[index as usize].version == hart.ram.code_version(offset)
         {
             let block = &self.blocks[index as usize];
-            if !block.is_superseded() {
-                self.jumps.fill(pc, &block.code, index);
-            }
+            let start = (!block.is_superseded()).then(|| block.code.start_alone());
+            self.jumps.fill(pc, start, index);
             return Ok(Found::Kept(index));
         }
         let Some(block) = decode_block(hart, offset) else { return self.single(hart) };
@@ -327,6 +337,8 @@ impl Blocks {
             self.drop_all();
         }
         self.size += block.code.len();
+        #[cfg(feature = "jit")]
+        self.decoded.push(offset);
         let index = match self.by_key.get(&key) {
             Some(&index) => {
                 self.size -= self.blocks[index as usize].code.len();
@@ -341,12 +353,14 @@ impl Blocks {
                 index
             }
         };
-        self.jumps.fill(pc, &self.blocks[index as usize].code, index);
+        self.jumps.fill(pc, Some(self.blocks[index as usize].code.start_alone()), index);
         Ok(Found::Kept(index))
     }
 
     #[cold]
     fn drop_all(&mut self) {
+        #[cfg(feature = "jit")]
+        self.decoded.clear();
         // First the ways that lead to the code.
         self.jumps.slots.fill(Jump::default());
         self.blocks.clear();
@@ -430,6 +444,6 @@ fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
         #[cfg(feature = "jit")]
         installs: 0,
         #[cfg(feature = "jit")]
-        is_translated: false,
+        region: None,
     })
 }

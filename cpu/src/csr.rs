@@ -445,9 +445,9 @@ impl Hart {
         if self.supports_satp_mode(satp::MODE.get(value)) {
             let value = if satp::MODE.get(value) == 0 { 0 } else { value };
             if satp::MODE.get(value) != satp::MODE.get(self.csr.satp) {
-                self.tlb.ranges.forget();
+                self.tlb.flush();
             } else if value != self.csr.satp {
-                self.tlb.ranges.forget_space();
+                self.tlb.forget_space();
             }
             self.csr.satp = value;
             self.update_mode();
@@ -750,8 +750,16 @@ fn table() -> &'static [Csr] {
 
 /// The register with this number, whether or not a hart's extensions include it.
 pub fn find(number: u16) -> Option<&'static Csr> {
-    let table = table();
-    table.binary_search_by_key(&number, |row| row.number).ok().map(|index| &table[index])
+    /// For each number one more than its place in the table, or zero.
+    static PLACES: std::sync::LazyLock<Vec<u16>> = std::sync::LazyLock::new(|| {
+        let mut places = vec![0; 1 << 12];
+        for (row, place) in table().iter().zip(1..) {
+            places[usize::from(row.number)] = place;
+        }
+        places
+    });
+    let place = PLACES.get(usize::from(number))?.checked_sub(1)?;
+    table().get(usize::from(place))
 }
 
 /// The register with this name.

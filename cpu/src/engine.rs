@@ -78,6 +78,15 @@ impl Engine {
         Engine::Interpreter(Interpreter::default())
     }
 
+    /// What the JIT did on this hart and for the machine, if there is one.
+    #[cfg(feature = "jit")]
+    pub fn statistics(&self) -> Option<(crate::JitStatistics, crate::CompilerStatistics)> {
+        match self {
+            Engine::Interpreter(_) => None,
+            Engine::Jit(jit) => Some((jit.statistics(), jit.compiler_statistics())),
+        }
+    }
+
     /// Runs `hart` until something stops it at an instruction boundary, at most `budget` instructions.
     pub fn run(&mut self, hart: &mut Hart, budget: u64) -> Stop {
         // Interrupts may have become pending while the hart rested.

@@ -46,13 +46,14 @@ pub enum Stop {
 pub const CACHE_BLOCK_SIZE: u64 = 64;
 
 /// A reservation made by `lr`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(C)]
 pub(crate) struct Reservation {
     /// Offset in RAM.
     pub offset: u64,
-    /// Bytes: 4 or 8.
+    /// Bytes: 4 or 8, or 0 if there is no reservation.
     pub width: u64,
-    /// What was loaded.
+    /// What was loaded, zero-extended.
     pub value: u64,
 }
 
@@ -75,7 +76,7 @@ pub struct Hart {
     pub(crate) csr: Csrs,
     pub(crate) pmp: Pmp,
     pub(crate) counts: Counts,
-    pub(crate) reservation: Option<Reservation>,
+    pub(crate) reservation: Reservation,
     /// The trap that the last [`Trapped`] is about.
     pub(crate) trap: Trap,
     /// Why the run ends after this instruction.
@@ -109,7 +110,7 @@ pub struct HartState {
     csr: Csrs,
     pmp: Pmp,
     counts: Counts,
-    reservation: Option<Reservation>,
+    reservation: Reservation,
     /// Bits of `mip` that come from lines, and SSIP.
     pending: u64,
 }
@@ -131,7 +132,7 @@ impl Hart {
             csr: Csrs::default(),
             pmp: Pmp::default(),
             counts: Counts::default(),
-            reservation: None,
+            reservation: Reservation::default(),
             trap: Trap { exception: Exception::IllegalInstruction, value: 0 },
             stop: None,
             tlb: Tlb::default(),
@@ -162,7 +163,7 @@ impl Hart {
         self.privilege = Privilege::Machine;
         self.csr = Csrs { stimecmp: u64::MAX, ..Csrs::default() };
         self.pmp = Pmp::default();
-        self.reservation = None;
+        self.reservation = Reservation::default();
         self.stop = None;
         self.shared.change_pending(0, 1 << crate::trap::interrupt::SSI);
         self.forget_translations();
@@ -506,7 +507,8 @@ impl Hart {
         (self.f, self.pc, self.privilege) = (f, pc, privilege);
         self.x[0] = 0;
         (self.csr, self.pmp, self.counts) = (csr, pmp, counts);
-        self.reservation = reservation.filter(|r| self.ram.size() - r.width >= r.offset);
+        // Used as an offset only where an access has led to the same one.
+        self.reservation = reservation;
         self.shared.change_pending(pending, !pending);
         self.forget_translations();
         self.fence_instructions();

@@ -86,6 +86,11 @@ impl Hart {
         Some(self.host_offset(host))
     }
 
+    /// Notes that somebody caches where the code at `address` is.
+    pub(crate) fn note_execution(&mut self, address: u64) {
+        self.tlb.note_execution(address, self.privilege);
+    }
+
     /// Loads, zero-extended, if the TLB has the translation.
     #[inline(always)]
     pub(crate) fn load_quick(&self, address: u64, width: Width) -> Option<u64> {
@@ -270,7 +275,7 @@ impl Hart {
         std::sync::atomic::fence(Ordering::SeqCst);
         let value = self.ram.load(offset, width).ok_or_else(|| self.outside_ram(address))?;
         std::sync::atomic::fence(Ordering::SeqCst);
-        self.reservation = Some(Reservation { offset, width: width.bytes(), value });
+        self.reservation = Reservation { offset, width: width.bytes(), value };
         Ok(width.sign_extend(value))
     }
 
@@ -280,9 +285,11 @@ impl Hart {
     /// that was changed and changed back is not noticed, which software that uses LR/SC as a compare-and-swap cannot
     /// tell from no change.
     pub(crate) fn store_conditional_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
-        let reservation = self.reservation.take();
+        let held = std::mem::take(&mut self.reservation);
         let offset = self.atomic_offset(address, width, Access::Write)?;
-        let Some(held) = reservation.filter(|r| r.offset == offset && r.width == width.bytes()) else { return Ok(1) };
+        if held.offset != offset || held.width != width.bytes() {
+            return Ok(1);
+        }
         let old = exchange(&self.ram, offset, width, held.value, value).ok_or_else(|| self.outside_ram(address))?;
         let stored = width.zero_extend(old) == held.value;
         if stored {

@@ -88,7 +88,7 @@ pub(crate) struct Leaf {
 #[cfg(feature = "jit")]
 const LONGEST_RUN: u64 = 2 << 20;
 
-/// Most leaves that are looked at on each side.
+/// Most pages that are looked at one by one on each side.
 #[cfg(feature = "jit")]
 const NEIGHBOURS: u64 = 32;
 
@@ -279,6 +279,10 @@ impl Hart {
         if access == Access::Write && !self.ram.flags(offset).is_empty() || !self.pmp.is_uniform(page, PAGE_SIZE) {
             return;
         }
+        let is_local = found.leaf.is_some_and(|leaf| leaf.entry & pte::G == 0);
+        if privilege == Privilege::Supervisor && is_local && !found.user && self.tlb.note_local_supervisor_page() {
+            self.update_mode();
+        }
         let context = if access == Access::Execute { self.fetch_context } else { self.data_context };
         let host = self.ram.host_base() as u64 + offset;
         self.tlb.fill(access, context, address, host, found.offset_bits);
@@ -306,31 +310,31 @@ impl Hart {
             }
             Some(leaf) => self.neighbours(leaf, access),
         };
-        let fits = |page: u64| {
-            let is_free = |offset| access == Access::Read || self.ram.flags(offset).is_empty();
-            self.ram.offset(page, PAGE_SIZE).is_some_and(is_free)
-        };
-        if !fits(physical) {
-            return None;
+        // As far as there is RAM, and for stores nobody listens.
+        let offset = self.ram.offset(physical, PAGE_SIZE)?;
+        let mut before = before.min(offset / PAGE_SIZE);
+        let mut behind = behind.min((self.ram.size() - offset) / PAGE_SIZE - 1);
+        if access == Access::Write {
+            let is_free = |offset: u64| self.ram.flags(offset).is_empty();
+            if !is_free(offset) {
+                return None;
+            }
+            let free_before = |count: &u64| is_free(offset - count * PAGE_SIZE);
+            before = (1..=before.min(NEIGHBOURS)).take_while(free_before).count() as u64;
+            let free_behind = |count: &u64| is_free(offset + count * PAGE_SIZE);
+            behind = (1..=behind.min(NEIGHBOURS)).take_while(free_behind).count() as u64;
         }
-        let at = |count: u64, backwards: bool| {
-            let distance = count * PAGE_SIZE;
-            if backwards { physical.wrapping_sub(distance) } else { physical.wrapping_add(distance) }
-        };
-        let mut before = (1..=before).take_while(|count| fits(at(*count, true))).count() as u64;
-        let mut behind = (1..=behind).take_while(|count| fits(at(*count, false))).count() as u64;
-        if !self.pmp.is_uniform(at(before, true), (before + behind + 1) * PAGE_SIZE) {
+        if !self.pmp.is_uniform(physical - before * PAGE_SIZE, (before + behind + 1) * PAGE_SIZE) {
             if !self.pmp.is_uniform(physical, PAGE_SIZE) {
                 return None;
             }
             (before, behind) = (0, 0);
         }
         self.tlb.note_superpage(address, found.offset_bits);
-        let first = at(before, true);
         Some(Run {
             base: (address & !(PAGE_SIZE - 1)).wrapping_sub(before * PAGE_SIZE),
             length: (before + behind + 1) * PAGE_SIZE,
-            host: self.ram.host_base() as u64 + self.ram.offset(first, PAGE_SIZE)?,
+            host: self.ram.host_base() as u64 + offset - before * PAGE_SIZE,
             // What U-mode's entries hold may move to other pages later, and goes with the address space.
             global: privilege != Privilege::User && found.leaf.is_none_or(|leaf| leaf.entry & pte::G != 0),
         })

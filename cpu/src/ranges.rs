@@ -72,16 +72,23 @@ pub(crate) struct Ranges {
 }
 
 /// Entries that are filled.
-#[derive(Default)]
 struct Log {
     entries: Vec<u32>,
     /// Hashed stretches of 2 MiB that runs lie in: most addresses that are forgotten alone are in none.
-    covered: [u64; 4],
+    covered: [u64; Log::WORDS],
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { entries: Vec::new(), covered: [0; Self::WORDS] }
+    }
 }
 
 impl Log {
+    const WORDS: usize = 64;
+
     fn bit(address: u64) -> (usize, u64) {
-        let hash = (address >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+        let hash = (address >> 21).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
         ((hash / 64) as usize, 1 << (hash % 64))
     }
 
@@ -156,7 +163,7 @@ impl Ranges {
 
     /// An entry that was filled anew for another kind is in both logs: clearing it early costs a refill.
     fn clear(entries: &mut [Range], log: &mut Log, flag: u16) {
-        log.covered = [0; 4];
+        log.covered = [0; Log::WORDS];
         for index in log.entries.drain(..) {
             let entry = &mut entries[index as usize];
             (entry.limit, entry.patience) = (0, 0);
@@ -166,24 +173,30 @@ impl Ranges {
 
     /// Forgets the runs that `address` is in.
     pub fn forget_address(&mut self, address: u64) {
-        if self.moved != 0 || self.global.may_cover(address) || self.other.may_cover(address) {
-            // As far before the limit as an access may reach beyond it.
-            self.forget_where(|entry| address.wrapping_sub(entry.base) < entry.limit + LONGEST_SPAN);
+        // As far before the limit as an access may reach beyond it.
+        let covers = |entry: &Range| address.wrapping_sub(entry.base) < entry.limit + LONGEST_SPAN;
+        if self.global.may_cover(address) {
+            Self::forget_where(&mut self.entries, &self.global, covers);
+        }
+        if self.moved != 0 || self.other.may_cover(address) {
+            Self::forget_where(&mut self.entries, &self.other, covers);
         }
     }
 
     /// Forgets the runs that let somebody write to the page of the host at `page`; whether there was one.
     pub fn forget_writes_to(&mut self, page: u64) -> bool {
-        self.forget_where(|entry| {
+        let writes = |entry: &Range| {
             let end = entry.host + entry.limit + LONGEST_SPAN;
             entry.flags & WRITE != 0 && entry.host < page + bus::PAGE_SIZE && page < end
-        })
+        };
+        let global = Self::forget_where(&mut self.entries, &self.global, writes);
+        Self::forget_where(&mut self.entries, &self.other, writes) | global
     }
 
-    fn forget_where(&mut self, applies: impl Fn(&Range) -> bool) -> bool {
+    fn forget_where(entries: &mut [Range], log: &Log, applies: impl Fn(&Range) -> bool) -> bool {
         let mut found = false;
-        for index in self.global.entries.iter().chain(&self.other.entries) {
-            let entry = &mut self.entries[*index as usize];
+        for index in &log.entries {
+            let entry = &mut entries[*index as usize];
             if entry.limit != 0 && applies(entry) {
                 (entry.limit, entry.patience) = (0, 0);
                 found = true;

@@ -9,6 +9,10 @@
 //! number and costs nothing; a full flush forgets all numbers and costs as little; the tables are wiped only when the
 //! numbers run out.
 //!
+//! **The supervisor.** A supervisor's own pages are usually global: the same in all address spaces. So S-mode has one
+//! context for all of them, until a page of its own turns up that is not global; user pages that it reaches under SUM
+//! are logged and dropped when SUM or the address space ends.
+//!
 //! **Single pages.** A page has one slot whatever its context, so that `sfence.vma` with an address clears three slots.
 //! Entries of superpages are as small as others; a filter of the superpages that any of them is from tells when a flush by
 //! address has to become a full one.
@@ -76,8 +80,13 @@ pub struct Tlb {
     superpages: [u64; 16],
     /// Slots of user pages that S-mode reached under SUM.
     user_slots: Vec<(Access, u16)>,
-    /// Hashed pages that somebody has cached the way from virtual addresses to code of, in this generation.
-    executed: [u64; 64],
+    /// Hashed pages that somebody has cached the way from virtual addresses to code of: U-mode's, and others' in this
+    /// generation.
+    executed: [[u64; 64]; 2],
+    /// S-mode's numbers, by MXR; zero is none yet.
+    supervisor: [u16; 2],
+    /// Whether S-mode has contexts by address space.
+    separate_supervisors: bool,
     /// What translated code remembers of translations.
     pub(crate) ranges: Ranges,
 }
@@ -94,7 +103,9 @@ impl Default for Tlb {
             generation: 0,
             superpages: [0; 16],
             user_slots: Vec::new(),
-            executed: [0; 64],
+            executed: [[0; 64]; 2],
+            supervisor: [0; 2],
+            separate_supervisors: false,
             ranges: Ranges::default(),
         }
     }
@@ -121,7 +132,7 @@ impl Tlb {
 
     fn new_generation(&mut self) {
         self.generation += 1;
-        self.executed = [0; 64];
+        self.executed = [[0; 64]; 2];
     }
 
     fn executed_bit(address: u64) -> (usize, u64) {
@@ -130,13 +141,31 @@ impl Tlb {
     }
 
     /// Notes that somebody caches where the code at `address` is, until the generation changes.
-    pub fn note_execution(&mut self, address: u64) {
+    pub fn note_execution(&mut self, address: u64, privilege: Privilege) {
         let (word, bit) = Self::executed_bit(address);
-        self.executed[word] |= bit;
+        self.executed[usize::from(privilege != Privilege::User)][word] |= bit;
+    }
+
+    /// Notes a page of the supervisor's own that is not global. True if that was news: then contexts at hand must be
+    /// asked for again.
+    pub fn note_local_supervisor_page(&mut self) -> bool {
+        if self.separate_supervisors {
+            return false;
+        }
+        self.separate_supervisors = true;
+        self.flush();
+        true
     }
 
     /// The context of an address space in a privilege. `satp` is zero where nothing is translated.
     pub fn context(&mut self, satp: u64, privilege: Privilege, executable_readable: bool) -> Context {
+        if satp != 0 && privilege == Privilege::Supervisor && !self.separate_supervisors {
+            let index = usize::from(executable_readable);
+            if self.supervisor[index] == 0 {
+                self.supervisor[index] = self.take_number();
+            }
+            return Context(u64::from(self.supervisor[index]) << CONTEXT_SHIFT);
+        }
         if self.current.0 != satp {
             let (old, numbers) = self.current;
             if numbers != [0; 8] {
@@ -146,13 +175,17 @@ impl Tlb {
         }
         let index = privilege as usize | usize::from(executable_readable) << 2;
         if self.current.1[index] == 0 {
-            if self.next_number == CONTEXTS {
-                self.wipe();
-            }
-            self.current.1[index] = self.next_number;
-            self.next_number += 1;
+            self.current.1[index] = self.take_number();
         }
         Context(u64::from(self.current.1[index]) << CONTEXT_SHIFT)
+    }
+
+    fn take_number(&mut self) -> u16 {
+        if self.next_number == CONTEXTS {
+            self.wipe();
+        }
+        self.next_number += 1;
+        self.next_number - 1
     }
 
     /// Clears the tables and starts the numbers anew.
@@ -166,23 +199,34 @@ impl Tlb {
 
     /// Forgets all translations. Contexts at hand must be asked for again.
     pub fn flush(&mut self) {
-        self.numbers.clear();
-        self.current.1 = [0; 8];
+        self.forget_numbers();
+        self.supervisor = [0; 2];
         self.new_generation();
         self.superpages = [0; 16];
         self.user_slots.clear();
         self.ranges.forget();
     }
 
-    /// Forgets the translations of one address space's `satp` values. Contexts at hand must be asked for again.
+    fn forget_numbers(&mut self) {
+        self.numbers.clear();
+        self.current.1 = [0; 8];
+    }
+
+    /// Forgets the translations of one address space's `satp` values, but for global ones (§10.2.1). Contexts at hand
+    /// must be asked for again.
     pub fn flush_asid(&mut self, asid: u64) {
         let of = |satp: u64| crate::csr::satp::ASID.get(satp);
         self.numbers.retain(|satp, _| of(*satp) != asid);
         if of(self.current.0) == asid {
             self.current.1 = [0; 8];
         }
+        self.forget_space();
+    }
+
+    /// Forgets what S-mode and translated code know of the address space at hand: it ends, or parts of it do.
+    pub fn forget_space(&mut self) {
         self.ranges.forget_space();
-        self.new_generation();
+        self.forget_user_pages();
     }
 
     /// Forgets the translations of the page at `address`. True if that took a full flush.
@@ -196,8 +240,12 @@ impl Tlb {
             return true;
         }
         let (word, bit) = Self::executed_bit(address);
-        if self.executed[word] & bit != 0 {
+        if self.executed[1][word] & bit != 0 {
             self.new_generation();
+        } else if self.executed[0][word] & bit != 0 {
+            // New numbers for U-mode make it look for its code again.
+            self.forget_numbers();
+            self.executed[0] = [0; 64];
         }
         self.ranges.forget_address(address);
         let slot = slot(address);
@@ -328,6 +376,25 @@ mod tests {
         tlb.flush_asid(1);
         assert_eq!(tlb.context(satp(2), Privilege::User, false), two);
         assert_ne!(tlb.context(satp(1), Privilege::User, false), one);
+    }
+
+    #[test]
+    fn a_supervisor_has_one_context_until_a_page_is_its_own() {
+        let mut tlb = Tlb::default();
+        let satp = |asid: u64| 8 << 60 | asid << 44;
+        let one = tlb.context(satp(1), Privilege::Supervisor, false);
+        assert_eq!(tlb.context(satp(2), Privilege::Supervisor, false), one);
+        assert_ne!(tlb.context(satp(2), Privilege::Supervisor, true), one);
+        tlb.flush_asid(1);
+        assert_eq!(tlb.context(satp(1), Privilege::Supervisor, false), one, "what is global stays");
+        tlb.fill(Access::Read, one, 0x5000, 0x1000, 12);
+        tlb.note_user_page(Access::Read, 0x5000);
+        tlb.forget_space();
+        assert!(!hits(&tlb, one, 0x5000), "a user page goes with its address space");
+        assert!(tlb.note_local_supervisor_page() && !tlb.note_local_supervisor_page());
+        let own = tlb.context(satp(1), Privilege::Supervisor, false);
+        assert_ne!(own, one);
+        assert_ne!(tlb.context(satp(2), Privilege::Supervisor, false), own);
     }
 
     #[test]

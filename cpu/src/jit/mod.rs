@@ -34,7 +34,8 @@ use crate::interpreter::{self, Outcome};
 use crate::mmu::Access;
 use crate::{Hart, Interpreter, Stop};
 use region::{NEIGHBOURS, Request};
-use shared::{Installed, Presence};
+pub(crate) use shared::Installed;
+use shared::Presence;
 use state::{JUMPS, Jump, RESERVE, jump_slot};
 use translate::result;
 
@@ -57,8 +58,29 @@ pub struct JitStatistics {
     pub exits_helper: u64,
     /// Returns by a link that led nowhere yet.
     pub exits_link: u64,
-    /// Returns for an event, the end of the budget, or a miss of the jump cache.
-    pub exits_other: u64,
+    /// Returns for an event or the end of the budget.
+    pub exits_event: u64,
+    /// Returns by a miss of the jump cache.
+    pub exits_miss: u64,
+}
+
+impl std::ops::Add for JitStatistics {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            translated: self.translated + other.translated,
+            interpreted: self.interpreted + other.interpreted,
+            helped: self.helped + other.helped,
+            slow_accesses: self.slow_accesses + other.slow_accesses,
+            entries: self.entries + other.entries,
+            exits_trap: self.exits_trap + other.exits_trap,
+            exits_helper: self.exits_helper + other.exits_helper,
+            exits_link: self.exits_link + other.exits_link,
+            exits_event: self.exits_event + other.exits_event,
+            exits_miss: self.exits_miss + other.exits_miss,
+        }
+    }
 }
 
 /// The JIT engine of one hart.
@@ -139,8 +161,8 @@ impl Jit {
             let outcome = match self.code(hart, context, &presence, left, &mut link) {
                 Step::Run(code) => {
                     let before = hart.counts.retired;
-                    hart.jit.end = limit;
                     let left = i64::try_from(left).unwrap_or(i64::MAX);
+                    hart.jit.end = before.wrapping_add(left as u64);
                     let code = enter(hart, self.shared.entry(), code, left - RESERVE);
                     presence.inside.store(false, Ordering::Release);
                     self.statistics.entries += 1;
@@ -149,7 +171,11 @@ impl Jit {
                     self.collect(hart);
                     match code {
                         result::CONTINUE => {
-                            self.statistics.exits_other += 1;
+                            if hart.shared().events() != 0 || hart.jit.left < 0 {
+                                self.statistics.exits_event += 1;
+                            } else {
+                                self.statistics.exits_miss += 1;
+                            }
                             Outcome::Done
                         }
                         result::TRAP => {
@@ -284,11 +310,15 @@ impl Jit {
         let installs = self.shared.installs();
         let block = self.interpreter.blocks.get_mut(index);
         let (offset, mode, heat, asks_at) = (block.offset, block.mode, block.heat, block.asks_at);
-        if block.installs != installs || block.is_translated {
+        if block.installs != installs || block.region.is_some() {
+            let known = block.region.take().filter(|_| block.installs == installs);
             block.installs = installs;
-            let found = self.find(hart, offset, mode);
-            self.interpreter.blocks.get_mut(index).is_translated = found.is_some();
+            let found = match known {
+                Some(region) if is_valid(hart, &region) => Some(region),
+                _ => self.shared.find(offset, mode, |region| is_valid(hart, region)),
+            };
             if found.is_some() {
+                self.interpreter.blocks.get_mut(index).region = found.clone();
                 self.interpreter.blocks.forget_jump(hart.pc);
                 return found;
             }
@@ -301,16 +331,17 @@ impl Jit {
             self.prepare_pages(hart, offset);
             let request = self.asked(hart, offset, mode);
             self.shared.compile_now(&request);
-            let found = self.find(hart, offset, mode);
+            let found = self.shared.find(offset, mode, |region| is_valid(hart, region));
             let block = self.interpreter.blocks.get_mut(index);
             block.installs = self.shared.installs();
-            block.is_translated = found.is_some();
+            block.region = found.clone();
             return found;
         }
         // Asked for when it gets hot, and again each time that it has become twice as hot.
         if heat >= asks_at {
             self.interpreter.blocks.get_mut(index).asks_at = heat.saturating_mul(2);
             if heat >= self.shared.threshold(offset) {
+                self.shared.note_seen(self.interpreter.blocks.take_decoded());
                 let request = self.asked(hart, offset, mode);
                 self.shared.request(request, heat);
             }
@@ -332,27 +363,26 @@ impl Jit {
         }
         Request { offset, mode, pages }
     }
+}
 
-    /// A valid region at the hart's `pc` in the hart's address space.
-    fn find(&self, hart: &mut Hart, offset: u64, mode: crate::block::Mode) -> Option<Arc<Installed>> {
-        let pc = hart.pc;
-        self.shared.find(offset, mode, |region| {
-            region.pages.iter().all(|page| {
-                if hart.ram.code_version(page.offset) != page.version {
-                    return false;
-                }
-                if page.distance == 0 {
-                    return true;
-                }
-                let address = pc.wrapping_add((page.distance as u64).wrapping_mul(PAGE_SIZE)) & !(PAGE_SIZE - 1);
-                if hart.executed_page(address).is_none() && hart.translate(address, 2, Access::Execute).is_err() {
-                    return false;
-                }
-                hart.tlb.note_execution(address);
-                hart.executed_page(address) == Some(page.offset)
-            })
-        })
-    }
+/// Whether a region that starts at the hart's `pc` is up to date, and has its pages where the hart's address space has
+/// them.
+fn is_valid(hart: &mut Hart, region: &Installed) -> bool {
+    let pc = hart.pc;
+    region.pages.iter().all(|page| {
+        if hart.ram.code_version(page.offset) != page.version {
+            return false;
+        }
+        if page.distance == 0 {
+            return true;
+        }
+        let address = pc.wrapping_add((page.distance as u64).wrapping_mul(PAGE_SIZE)) & !(PAGE_SIZE - 1);
+        if hart.executed_page(address).is_none() && hart.translate(address, 2, Access::Execute).is_err() {
+            return false;
+        }
+        hart.note_execution(address);
+        hart.executed_page(address) == Some(page.offset)
+    })
 }
 
 /// What the engine does next.

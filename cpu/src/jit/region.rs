@@ -31,6 +31,15 @@ pub(super) struct Request {
     pub pages: [Option<u64>; 2 * NEIGHBOURS + 1],
 }
 
+impl Request {
+    /// The offset in RAM of what is at a distance from the entry.
+    fn offset_of(&self, at: i64) -> Option<u64> {
+        let place = (self.offset % PAGE_SIZE) as i64 + at;
+        let index = usize::try_from(place.div_euclid(PAGE_SIZE as i64) + NEIGHBOURS as i64).ok()?;
+        Some((*self.pages.get(index)?)? + place.rem_euclid(PAGE_SIZE as i64) as u64)
+    }
+}
+
 /// A page that a region's bytes come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Page {
@@ -172,8 +181,15 @@ fn end_of(op: &Op) -> Option<End> {
 }
 
 impl Region {
-    /// Grows a region; `None` if its first instruction cannot be translated.
-    pub fn grow(ram: &Ram, extensions: &ExtensionSet, aligned: u64, request: &Request) -> Option<Self> {
+    /// Grows a region over code that has been `seen` running, by the offset in RAM; `None` if its first instruction
+    /// cannot be translated.
+    pub fn grow(
+        ram: &Ram,
+        extensions: &ExtensionSet,
+        aligned: u64,
+        request: &Request,
+        seen: impl Fn(u64) -> bool,
+    ) -> Option<Self> {
         let mut reader = Reader { ram, request, pages: Vec::new() };
         let mut ops = BTreeMap::new();
         let mut leaders = BTreeSet::from([0]);
@@ -199,7 +215,8 @@ impl Region {
                 at += insn.length() as i64;
                 if let Some(end) = end {
                     for target in end.targets() {
-                        if leaders.insert(target) {
+                        let is_seen = request.offset_of(target).is_some_and(&seen);
+                        if leaders.insert(target) && is_seen {
                             work.push_back(target);
                         }
                     }

@@ -37,13 +37,19 @@ fn width(bytes: u64) -> Width {
 
 /// Lends the hart to a service.
 fn with(hart: *mut Hart, service: impl FnOnce(&mut Hart) -> Result<u64, Trapped>) -> u64 {
+    let flags = host::save_flags();
+    let result = lend(hart, service);
+    host::restore_flags(flags);
+    result
+}
+
+/// Lends the hart to a service that leaves the host's floating-point flags alone, or is to.
+fn lend(hart: *mut Hart, service: impl FnOnce(&mut Hart) -> Result<u64, Trapped>) -> u64 {
     // SAFETY: translated code passes the pointer that the engine entered it with, made from the engine's exclusive
     // reference, which is not used until the code returns; the code itself does not touch the hart while it waits for
     // this call.
     let hart = unsafe { &mut *hart };
-    let flags = host::save_flags();
     let outcome = catch_unwind(AssertUnwindSafe(|| service(&mut *hart)));
-    host::restore_flags(flags);
     let outcome = outcome.unwrap_or_else(|panic| {
         hart.jit.panic = Some(panic);
         Err(Trapped(()))
@@ -163,7 +169,7 @@ extern "C" fn call(hart: *mut Hart, site: *const CallSite, pc: u64) -> u64 {
     let mut outcome = result::TRAP;
     // The helper may read the flags, or replace them.
     let flags = host::take_flags();
-    with(hart, |hart| {
+    lend(hart, |hart| {
         hart.settle_retired();
         hart.jit.helped += 1;
         hart.accrue_float_flags(flags.guest());

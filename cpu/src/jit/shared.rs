@@ -73,10 +73,10 @@ const MOST_REQUESTS: usize = 4096;
 const FREE_REWRITES: u32 = 8;
 
 /// A translated region.
-pub(super) struct Installed {
+pub(crate) struct Installed {
     /// Host address.
-    pub code: u64,
-    pub pages: Vec<Page>,
+    pub(super) code: u64,
+    pub(super) pages: Vec<Page>,
     /// Distance of the entry from the start of its page.
     start: i64,
     key: (u64, Mode),
@@ -99,6 +99,29 @@ struct Registry {
     incoming: HashMap<u64, Vec<(Arc<Installed>, usize)>>,
     /// Writes to pages of code.
     rewrites: HashMap<u64, u32>,
+}
+
+/// Which parcels of each page of RAM a block that has run starts at.
+#[derive(Default)]
+struct Seen(HashMap<u64, [u64; Seen::WORDS]>);
+
+impl Seen {
+    const WORDS: usize = PAGE_SIZE as usize / 2 / 64;
+
+    fn place(offset: u64) -> (u64, usize, u64) {
+        let parcel = offset % PAGE_SIZE / 2;
+        (offset / PAGE_SIZE, (parcel / 64) as usize, 1 << (parcel % 64))
+    }
+
+    fn insert(&mut self, offset: u64) {
+        let (page, word, bit) = Self::place(offset);
+        self.0.entry(page).or_insert([0; Self::WORDS])[word] |= bit;
+    }
+
+    fn contains(&self, offset: u64) -> bool {
+        let (page, word, bit) = Self::place(offset);
+        self.0.get(&page).is_some_and(|words| words[word] & bit != 0)
+    }
 }
 
 /// A request and how hot it is.
@@ -162,6 +185,7 @@ struct Inner {
     host: Host,
     arena: Mutex<Arena>,
     registry: Mutex<Registry>,
+    seen: Mutex<Seen>,
     queue: Mutex<Queue>,
     wake: Condvar,
     /// Counts installations: who found nothing need not look again before it changes.
@@ -236,7 +260,13 @@ impl JitShared {
         let plain = target("none")?;
         let has = |name: &str| plain.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
         let x86 = cfg!(target_arch = "x86_64");
-        let host = Host { floats: x86, fused: x86 && has("has_fma"), misaligned: x86, total_store_order: x86 };
+        let host = Host {
+            floats: x86,
+            fused: x86 && has("has_fma"),
+            misaligned: x86,
+            total_store_order: x86,
+            ram: ram.host_base() as u64,
+        };
         let arena = Arena::new(options.cache_size.next_multiple_of(PAGE_SIZE as usize))?;
         let inner = Arc::new(Inner {
             ram: ram.clone(),
@@ -246,6 +276,7 @@ impl JitShared {
             host,
             arena: Mutex::new(arena),
             registry: Mutex::default(),
+            seen: Mutex::default(),
             queue: Mutex::default(),
             wake: Condvar::new(),
             installs: AtomicU64::new(1),
@@ -351,6 +382,12 @@ impl JitShared {
         self.inner.options.threshold.saturating_mul(1 << doublings)
     }
 
+    /// Notes the offsets in RAM of blocks that have run.
+    pub(super) fn note_seen(&self, offsets: impl Iterator<Item = u64>) {
+        let mut seen = lock(&self.inner.seen);
+        offsets.for_each(|offset| seen.insert(offset));
+    }
+
     /// Asks for a region.
     pub(super) fn request(&self, request: Request, heat: u32) {
         let mut queue = lock(&self.inner.queue);
@@ -423,7 +460,13 @@ impl Inner {
     fn compile_request(&self, request: &Request, context: &mut FunctionBuilderContext) {
         let start = Instant::now();
         let aligned = if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 };
-        let region = Region::grow(&self.ram, &self.configuration.extensions, aligned, request);
+        // What has never run is not worth compiling; where nothing runs before it is compiled, nobody knows.
+        let is_blind = self.options.threshold == 1;
+        let region = {
+            let seen = lock(&self.seen);
+            let is_seen = |offset| is_blind || seen.contains(offset);
+            Region::grow(&self.ram, &self.configuration.extensions, aligned, request, is_seen)
+        };
         let Some(region) = region else { return };
         // Whoever installs it later makes sure that the numbers taken now are of the same generation.
         let generation = self.generation.load(Ordering::SeqCst);

@@ -9,7 +9,7 @@ use crate::ranges::Range;
 use crate::tlb::Entry;
 
 /// Slots of a hart's jump cache.
-pub(super) const JUMPS: usize = 4096;
+pub(super) const JUMPS: usize = 16384;
 
 /// The budget that is kept back: translated code looks at it at loop heads and entries only, and runs at most a
 /// region's length between two looks.
@@ -138,6 +138,9 @@ pub(super) mod offset {
     pub const F: i32 = of(offset_of!(Hart, f));
     pub const PC: i32 = of(offset_of!(Hart, pc));
     pub const MSTATUS: i32 = of(offset_of!(Hart, csr.mstatus));
+    pub const RESERVED_OFFSET: i32 = of(offset_of!(Hart, reservation.offset));
+    pub const RESERVED_WIDTH: i32 = of(offset_of!(Hart, reservation.width));
+    pub const RESERVED_VALUE: i32 = of(offset_of!(Hart, reservation.value));
     pub const DATA_CONTEXT: i32 = of(offset_of!(Hart, data_context));
     pub const READ_TLB: i32 = of(offset_of!(Hart, tlb.read));
     pub const WRITE_TLB: i32 = of(offset_of!(Hart, tlb.write));

@@ -382,6 +382,11 @@ fn code_written_by_a_device_is_seen_without_a_fence() {
 struct Tables<'a>(&'a Ram);
 
 impl Tables<'_> {
+    /// V, R, W, X, A, D.
+    const ALL: u64 = 0xcf;
+    const USER: u64 = 0x10;
+    const GLOBAL: u64 = 0x20;
+
     const ROOT: u64 = BASE + 0x1_0000;
     const MIDDLE: u64 = BASE + 0x1_1000;
     const LEAVES: u64 = BASE + 0x1_2000;
@@ -392,13 +397,13 @@ impl Tables<'_> {
 
     fn prepare(&self) {
         self.write(Self::ROOT, (Self::MIDDLE >> 12) << 10 | 1);
-        self.write(Self::ROOT + 16, (BASE >> 12) << 10 | 0xcf);
+        self.write(Self::ROOT + 16, (BASE >> 12) << 10 | Self::ALL);
         self.write(Self::MIDDLE, (Self::LEAVES >> 12) << 10 | 1);
     }
 
     /// Maps the page at virtual address `page * 4096` below 2 MiB.
     fn map(&self, page: u64, physical: Option<u64>) {
-        self.write(Self::LEAVES + page * 8, physical.map_or(0, |physical| (physical >> 12) << 10 | 0xcf));
+        self.write(Self::LEAVES + page * 8, physical.map_or(0, |physical| (physical >> 12) << 10 | Self::ALL));
     }
 
     fn satp(asid: u64) -> u64 {
@@ -501,6 +506,102 @@ fn address_spaces_keep_apart() {
         call(&mut machine, 0x5000);
         assert_eq!(machine.hart.x(10), 1 + round % 2);
     }
+}
+
+/// Loads and stores at random places of four virtual pages, which are mapped anew now and then.
+fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64) {
+    const PAGES: u64 = 4;
+    const FIRST: u64 = 8 * PAGE_SIZE;
+    let mut machine = paged(1);
+    let mut random = Random(flags | 1);
+    // ld a0, 0(a1); ld a2, 8(a1); sd a3, 16(a1); ret
+    machine.load(CODE, &[0x0005_b503, 0x0085_b603, 0x00d5_b823, RETURN]);
+    Tables(&machine.ram).write(Tables::ROOT + 16, (BASE >> 12) << 10 | Tables::ALL | flags);
+    machine.hart.set_privilege(privilege);
+    let mut memory: Vec<u8> = (0..8 * PAGE_SIZE).map(|_| random.next() as u8).collect();
+    machine.ram.write(DATA, &memory).unwrap();
+    let mut mapping = [0, 1, 2, 3];
+    for round in 0..600 {
+        if round == 0 || random.below(4) == 0 {
+            let page = random.below(PAGES);
+            mapping[page as usize] = random.below(8);
+            for (page, physical) in (8..).zip(mapping) {
+                let leaf = ((DATA >> 12) + physical) << 10 | Tables::ALL | flags;
+                Tables(&machine.ram).write(Tables::LEAVES + page * 8, leaf);
+            }
+            match random.below(3) {
+                0 => machine.hart.fence_translations(None, None),
+                1 if flags & Tables::GLOBAL == 0 => machine.hart.fence_translations(None, Some(1)),
+                _ if round == 0 => machine.hart.fence_translations(None, None),
+                _ => machine.hart.fence_translations(Some(FIRST + page * PAGE_SIZE + random.below(PAGE_SIZE)), None),
+            }
+        }
+        // Where two pages meet now and then.
+        let place = match random.below(4) {
+            0 => PAGE_SIZE * (1 + random.below(PAGES - 1)) - random.below(24),
+            1 => random.below(PAGES * PAGE_SIZE - 24),
+            _ => random.below((PAGES * PAGE_SIZE - 24) / 8) * 8,
+        };
+        let physical = |place: u64| (mapping[(place / PAGE_SIZE) as usize] * PAGE_SIZE + place % PAGE_SIZE) as usize;
+        for _ in 0..1 + random.below(3) {
+            let load = |memory: &[u8], place| {
+                u64::from_le_bytes(std::array::from_fn(|byte| memory[physical(place + byte as u64)]))
+            };
+            let (first, second, stored) = (load(&memory, place), load(&memory, place + 8), random.next());
+            machine.hart.set_x(11, FIRST + place);
+            machine.hart.set_x(13, stored);
+            call(&mut machine, CODE);
+            assert_eq!((machine.hart.x(10), machine.hart.x(12)), (first, second), "round {round}, place {place:#x}");
+            for (byte, value) in (0..).zip(stored.to_le_bytes()) {
+                memory[physical(place + 16 + byte)] = value;
+            }
+        }
+    }
+    let mut bytes = vec![0; memory.len()];
+    machine.ram.read(DATA, &mut bytes).unwrap();
+    assert!(bytes == memory, "what was stored");
+    assert!(machine.statistics().slow_accesses < 3000, "{:?}", machine.statistics());
+}
+
+#[test]
+fn user_accesses_follow_mappings() {
+    accesses_follow_mappings(crate::Privilege::User, Tables::USER);
+}
+
+#[test]
+fn supervisor_accesses_follow_mappings() {
+    accesses_follow_mappings(crate::Privilege::Supervisor, 0);
+    accesses_follow_mappings(crate::Privilege::Supervisor, Tables::GLOBAL);
+}
+
+#[test]
+fn a_page_that_becomes_code_is_no_longer_written_unheard() {
+    let mut machine = Machine::new(jit(1));
+    // sd a3, 0(a1); ret
+    machine.load(CODE, &[0x00d5_b023, RETURN]);
+    let target = CODE + 0x2000;
+    let store = |machine: &mut Machine, value: u64| {
+        machine.hart.set_x(11, target);
+        machine.hart.set_x(13, value);
+        call(machine, CODE);
+    };
+    for immediate in 1..5_u64 {
+        // li a0, immediate; ret
+        let program = immediate << 20 | 0x513 | u64::from(RETURN) << 32;
+        for _ in 0..3 {
+            store(&mut machine, program);
+        }
+        call(&mut machine, target);
+        assert_eq!(machine.hart.x(10), immediate);
+    }
+}
+
+#[test]
+fn retired_instructions_are_counted_without_a_budget() {
+    let mut machine = Machine::new(jit(1));
+    machine.load(CODE, &[0x0010_0513, 0x0010_0593, 0x1050_0073]); // li a0, 1; li a1, 1; wfi
+    assert_eq!(machine.run(u64::MAX), Stop::WaitForInterrupt);
+    assert_eq!(machine.hart.counts().retired, 3);
 }
 
 #[test]

@@ -203,6 +203,8 @@ pub(super) struct Host {
     pub misaligned: bool,
     /// Only stores followed by loads need a fence.
     pub total_store_order: bool,
+    /// Host address of the guest's RAM.
+    pub ram: u64,
 }
 
 fn memory_type(width: Width) -> Type {
@@ -827,12 +829,12 @@ impl Translator<'_, '_> {
         if is_shared {
             self.b.append_block_param(join, I64);
         }
-        // Each load is next to its use, so that the host's instruction for that can do it.
         let entry = self.range_entry();
         let at = (range * size_of::<Range>()) as i32;
+        let limit = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_LIMIT);
+        // Next to its only use, so that the host subtracts from memory.
         let run = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_BASE);
         let place = self.b.ins().isub(first, run);
-        let limit = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_LIMIT);
         let inside = self.b.ins().icmp(IntCC::UnsignedLessThan, place, limit);
         self.branch_to(inside, hot, miss);
         self.b.switch_to_block(hot);
@@ -917,6 +919,12 @@ impl Translator<'_, '_> {
     fn jump_with_host(&mut self, label: Label, value: Option<Value>, host: Option<Value>) {
         let arguments: Vec<BlockArg> = value.into_iter().chain(host).map(BlockArg::Value).collect();
         self.b.ins().jump(label, &arguments);
+    }
+
+    /// The offset in RAM of a host's address in it.
+    fn offset_in_ram(&mut self, host: Value) -> Value {
+        let base = self.constant(self.host.ram as i64);
+        self.b.ins().isub(host, base)
     }
 
     /// A memory access: `fast` on the host's address where the TLB allows it, else a service.
@@ -1438,22 +1446,74 @@ impl Ops for Translator<'_, '_> {
         Ok(V::Int(old.unwrap_or(address)))
     }
 
-    fn load_reserved(&mut self, _: &Insn, address: V, width: Width) -> Result<V, Infallible> {
+    fn load_reserved(&mut self, i: &Insn, address: V, width: Width) -> Result<V, Infallible> {
         let address = self.int(address);
-        self.flush();
-        let bytes = self.constant(width.bytes() as i64);
-        let value = self.service(Service::LoadReserved, &[self.hart, address, bytes]);
-        self.leave_if_trapped();
-        Ok(V::Int(value))
+        let slow = |t: &mut Self| {
+            let bytes = t.constant(width.bytes() as i64);
+            let value = t.service(Service::LoadReserved, &[t.hart, address, bytes]);
+            t.leave_if_trapped();
+            Some(value)
+        };
+        if !self.host.total_store_order {
+            self.flush();
+            let value = slow(self);
+            return Ok(V::Int(value.unwrap_or(address)));
+        }
+        let fast = |t: &mut Self, host: Value| {
+            // What the host does not order by itself is a load after stores.
+            if i.rl() {
+                t.b.ins().fence();
+            }
+            let value = t.b.ins().atomic_load(memory_type(width), t.memory.guest.with_aligned(), host);
+            let held = t.extended(value, width, Extend::Zero);
+            let offset = t.offset_in_ram(host);
+            let bytes = t.constant(width.bytes() as i64);
+            t.b.ins().store(t.memory.hart, offset, t.hart, offset::RESERVED_OFFSET);
+            t.b.ins().store(t.memory.hart, bytes, t.hart, offset::RESERVED_WIDTH);
+            t.b.ins().store(t.memory.hart, held, t.hart, offset::RESERVED_VALUE);
+            Some(t.extended(value, width, Extend::Signed))
+        };
+        let value = self.access(address, width, offset::READ_TLB, Some(I64), fast, slow);
+        Ok(V::Int(value.unwrap_or(address)))
     }
 
     fn store_conditional(&mut self, _: &Insn, address: V, width: Width, value: V) -> Result<V, Infallible> {
         let (address, value) = (self.int(address), self.int(value));
-        self.flush();
-        let bytes = self.constant(width.bytes() as i64);
-        let failed = self.service(Service::StoreConditional, &[self.hart, address, bytes, value]);
-        self.leave_if_trapped();
-        Ok(V::Int(failed))
+        let slow = |t: &mut Self| {
+            let bytes = t.constant(width.bytes() as i64);
+            let failed = t.service(Service::StoreConditional, &[t.hart, address, bytes, value]);
+            t.leave_if_trapped();
+            Some(failed)
+        };
+        let fast = |t: &mut Self, host: Value| {
+            let (held, exchange, join) = (t.b.create_block(), t.b.create_block(), t.b.create_block());
+            t.b.append_block_param(join, I64);
+            let failed = BlockArg::Value(t.constant(1));
+            let width_held = t.b.ins().load(I64, t.memory.hart, t.hart, offset::RESERVED_WIDTH);
+            let same = t.b.ins().icmp_imm_s(IntCC::Equal, width_held, width.bytes() as i64);
+            let none = t.constant(0);
+            t.b.ins().store(t.memory.hart, none, t.hart, offset::RESERVED_WIDTH);
+            t.b.ins().brif(same, held, [], join, &[failed]);
+            t.b.seal_block(held);
+            t.b.switch_to_block(held);
+            let offset = t.offset_in_ram(host);
+            let offset_held = t.b.ins().load(I64, t.memory.hart, t.hart, offset::RESERVED_OFFSET);
+            let same = t.b.ins().icmp(IntCC::Equal, offset, offset_held);
+            t.b.ins().brif(same, exchange, [], join, &[failed]);
+            t.b.seal_block(exchange);
+            t.b.switch_to_block(exchange);
+            let expected = t.b.ins().load(I64, t.memory.hart, t.hart, offset::RESERVED_VALUE);
+            let (expected, new) = (t.narrowed(expected, width), t.narrowed(value, width));
+            let old = t.b.ins().atomic_cas(t.memory.guest.with_aligned(), host, expected, new);
+            let changed = t.b.ins().icmp(IntCC::NotEqual, old, expected);
+            let changed = t.b.ins().uextend(I64, changed);
+            t.jump_with(join, Some(changed));
+            t.b.seal_block(join);
+            t.b.switch_to_block(join);
+            Some(t.b.block_params(join)[0])
+        };
+        let failed = self.access(address, width, offset::WRITE_TLB, Some(I64), fast, slow);
+        Ok(V::Int(failed.unwrap_or(address)))
     }
 
     fn fence(&mut self, i: &Insn) {

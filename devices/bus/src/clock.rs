@@ -23,7 +23,10 @@ impl Source {
     fn now(&self) -> u64 {
         match self {
             Source::Host { ticks, since: Some(since) } => {
-                ticks.wrapping_add((since.elapsed().as_nanos() / u128::from(NANOSECONDS_PER_TICK)) as u64)
+                // In 64 bits, as this is on the guest's way to every `time`.
+                let elapsed = since.elapsed();
+                let seconds = elapsed.as_secs().wrapping_mul(TICKS_PER_SECOND);
+                ticks.wrapping_add(seconds).wrapping_add(u64::from(elapsed.subsec_nanos()) / NANOSECONDS_PER_TICK)
             }
             Source::Host { ticks, since: None } | Source::Virtual(ticks) => *ticks,
         }

@@ -5,6 +5,7 @@ mod packages;
 mod run;
 mod session;
 mod size;
+mod statistics;
 mod test;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -16,6 +16,7 @@ use firmware::image::{self, Program};
 use super::net::NetOption;
 use super::packages::Source;
 use super::session::Session;
+use super::statistics::Statistics;
 use super::{Processor, size};
 use crate::Event;
 use crate::board::virt::{self, Board, Boot, Slot, Virt};
@@ -75,6 +76,11 @@ pub struct Run {
     #[arg(long, value_name = "FILE")]
     dump_dtb: Option<PathBuf>,
 
+    /// Print what the engine did to standard error at the end: instructions, TLB misses, the share run compiled, exits
+    /// by kind
+    #[arg(long)]
+    stats: bool,
+
     #[command(flatten)]
     source: Source,
 }
@@ -93,6 +99,7 @@ impl Default for Run {
             bios: None,
             dtb: None,
             dump_dtb: None,
+            stats: false,
             source: Source::default(),
         }
     }
@@ -149,8 +156,13 @@ impl Run {
         let mut board = board(session.console())?;
         session.connect(board.machine.events());
         let code = supervise(&mut board)?;
+        let statistics = self.stats.then(|| Statistics::of(board.machine.cores()));
         // The devices' last output goes to the terminal before it is restored.
         drop(board);
+        if let Some(statistics) = statistics {
+            session.restore();
+            eprint!("{statistics}");
+        }
         session.close()?;
         Ok(code)
     }

@@ -79,6 +79,11 @@ impl Session {
         self.ending.connect(events);
     }
 
+    /// Restores the terminal, for messages of the emulator's own.
+    pub fn restore(&self) {
+        self.terminal.restorer().restore();
+    }
+
     /// Restores the terminal. If a signal ended the run the process ends by it here, so that its parent sees the cause.
     pub fn close(self) -> anyhow::Result<()> {
         let signal = self.ending.wish().signal;

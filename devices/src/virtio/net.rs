@@ -200,6 +200,11 @@ impl Net {
         Self { backend, address, pairs, queue_sizes, shared: Arc::new(shared) }
     }
 
+    /// The card's own address, which a driver may have changed for its session.
+    pub fn address(&self) -> MacAddress {
+        self.address
+    }
+
     /// The handle of the card's cable.
     pub fn link(&self) -> LinkControl {
         LinkControl(self.shared.clone())

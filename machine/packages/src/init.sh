@@ -1,6 +1,7 @@
 #!/bin/busybox sh
 # The first program of the quick-start guest: it mounts what the kernel offers, loads the drivers of the devices that are
-# there and starts a shell. Other modules (file systems, algorithms) come when the kernel asks for them.
+# there, has DHCP configure its network cards and starts a shell. Other modules (file systems, algorithms) come when the
+# kernel asks for them.
 # The shell's end, or BusyBox's poweroff, halt and reboot (SIGUSR2, SIGUSR1 and SIGTERM to this process), end the guest.
 
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PS1='\h:\w\$ '
@@ -33,6 +34,9 @@ done
 {
     busybox --install -s /bin
     ip link set lo up
+    for interface in /sys/class/net/eth*; do
+        [ -e "$interface" ] && udhcpc -b -i "${interface##*/}" -s /etc/udhcpc.script
+    done
 } >/dev/null 2>&1 &
 
 cd /root

@@ -19,6 +19,8 @@ const BUSYBOX: &str = "busybox-static";
 pub const MODULES: [&str; 6] = ["virtio_mmio", "virtio_blk", "virtio_rng", "virtio_net", "crc32c_generic", "ext4"];
 /// The first program of the guest.
 const INIT: &str = include_str!("init.sh");
+/// What its DHCP client calls.
+const UDHCPC_SCRIPT: &str = include_str!("udhcpc.sh");
 /// Changes when the initramfs does in a way that its parts do not show.
 const FORMAT: &str = "vervet-quick-start-2";
 
@@ -39,7 +41,8 @@ pub struct QuickStart {
 /// If something is missing in the cache and cannot be fetched or verified, or the cache cannot be written.
 pub fn quick_start(settings: &Settings) -> Result<QuickStart> {
     let cache = Cache::open(settings.cache.as_deref())?;
-    let parts = [FORMAT, &settings.suite, &settings.architecture, KERNEL, BUSYBOX, &MODULES.join(" "), INIT];
+    let parts =
+        [FORMAT, &settings.suite, &settings.architecture, KERNEL, BUSYBOX, &MODULES.join(" "), INIT, UDHCPC_SCRIPT];
     let state = cache.path("quick-start").join(cache::sha256(parts.join("\n").as_bytes()));
     if !settings.refresh
         && let Some(ready) = load(&cache, &state)
@@ -98,6 +101,7 @@ fn initramfs(archive: &Archive, kernel: &Kernel) -> Result<Initramfs> {
         // What mount tries when it is not told: a file system whose module is not loaded yet does not list itself.
         .file("etc/filesystems", "ext4\n", 0o644)?
         .file("etc/hostname", "vervet\n", 0o644)?
+        .file("etc/udhcpc.script", UDHCPC_SCRIPT, 0o755)?
         .init(INIT)?;
     // Documentation and hooks for other initramfs makers would only cost time to unpack.
     initramfs.tree().remove("usr/share");

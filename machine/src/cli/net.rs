@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use devices::backend::net::pcap::Capture;
 use devices::backend::net::user::{Configuration, UserNetwork};
-use devices::backend::net::{MacAddress, NetworkBackend};
+use devices::backend::net::{Link, MacAddress, NetworkBackend};
 use devices::virtio::net::{MOST_PAIRS, Net};
 
 /// One `--net` option.
@@ -86,14 +86,29 @@ fn switch(value: &str) -> Option<bool> {
     }
 }
 
+impl NetOption {
+    /// The card, its cable in `network`. Without an option of its own its address comes from the guest's name and the
+    /// card's number: it is the same at each start, since guests name their interfaces by it, and guests with names
+    /// have different ones.
+    fn card(&self, index: usize, host_name: &str, network: Arc<dyn NetworkBackend>) -> Net {
+        let by_name = || MacAddress::from_name(&format!("{host_name}/net{index}"));
+        Net::new(network, self.address.unwrap_or_else(by_name), self.queues)
+    }
+}
+
+fn user_networks(options: &[NetOption]) -> impl Iterator<Item = (usize, &NetOption, &Configuration)> {
+    options.iter().enumerate().filter_map(|(index, option)| match &option.kind {
+        Kind::User(configuration) => Some((index, option, configuration)),
+        Kind::None => None,
+    })
+}
+
 /// Starts the networks and makes their cards. Ports that were picked are told to the user.
 pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
     let mut cards = Vec::new();
-    for (index, option) in options.iter().enumerate() {
-        let Kind::User(configuration) = &option.kind else { continue };
-        let asked = configuration.forwards.clone();
+    for (index, option, configuration) in user_networks(options) {
         let network = UserNetwork::start(configuration.clone())?;
-        for (asked, forward) in asked.iter().zip(network.forwards()) {
+        for (asked, forward) in configuration.forwards.iter().zip(network.forwards()) {
             if asked.host.port() == 0 {
                 eprintln!("vervet: {} port {} leads to the guest's {}", forward.protocol, forward.host, forward.guest);
             }
@@ -102,11 +117,18 @@ pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
             Some(path) => Capture::new(network, path)?,
             None => network,
         };
-        // The first card of a machine has always the same address, and so on: guests name their interfaces by it.
-        let address = option.address.unwrap_or_else(|| MacAddress::from_name(&format!("net{index}")));
-        cards.push(Net::new(network, address, option.queues));
+        cards.push(option.card(index, &configuration.host_name, network));
     }
     Ok(cards)
+}
+
+/// The same cards for a machine that never runs: their cables lead nowhere.
+pub fn unconnected_cards(options: &[NetOption]) -> Vec<Net> {
+    user_networks(options)
+        .map(|(index, option, configuration)| {
+            option.card(index, &configuration.host_name, Link::new(configuration.mtu, || {}).0)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -149,5 +171,20 @@ mod tests {
     fn the_guests_access_is_off_unless_it_is_asked_for() {
         let Kind::User(network) = "user".parse::<NetOption>().unwrap().kind else { panic!() };
         assert!(!network.host_access && network.forwards.is_empty());
+    }
+
+    #[test]
+    fn addresses_come_from_names() {
+        let addresses = |texts: &[&str]| -> Vec<_> {
+            let options: Vec<NetOption> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            unconnected_cards(&options).iter().map(|card| card.address().to_string()).collect()
+        };
+        let of_one = addresses(&["user", "none", "user", "user,mac=52:54:00:12:34:56", "user,hostname=web"]);
+        assert_eq!(of_one.len(), 4, "no card for none");
+        assert_eq!(of_one[2], "52:54:00:12:34:56");
+        assert_eq!(addresses(&["user,mtu=9000"]), of_one[..1], "other settings do not matter");
+        let all: std::collections::HashSet<_> =
+            of_one.iter().chain(&addresses(&["user,hostname=web"])).cloned().collect();
+        assert_eq!(all.len(), 5);
     }
 }

@@ -60,7 +60,7 @@ pub struct Run {
     /// A network card: `user` (a network with NAT inside of the process) or `none`, and options: mac=, mtu=, queues=,
     /// hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
     /// dns=ADDRESS, pcap=FILE; may be given several times
-    #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "none")]
+    #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "user")]
     net: Vec<NetOption>,
 
     /// Firmware to run in M-mode instead of the built-in SBI (OpenSBI's fw_dynamic or fw_jump, for example), or `none`
@@ -95,7 +95,7 @@ impl Default for Run {
             smp: 1,
             processor: Processor::default(),
             disk: Vec::new(),
-            net: Vec::new(),
+            net: vec![NetOption::default()],
             bios: None,
             dtb: None,
             dump_dtb: None,
@@ -123,7 +123,12 @@ impl Run {
             slots.push(Slot::Disk(Arc::new(RawDisk::open(path, read_only)?), String::new()));
         }
         slots.extend([Slot::Rng, Slot::Console]);
-        slots.extend(super::net::cards(&self.net)?.into_iter().map(Slot::Net));
+        // Nothing is started for a machine of which only the description is wanted.
+        let cards = match self.dump_dtb {
+            Some(_) => super::net::unconnected_cards(&self.net),
+            None => super::net::cards(&self.net)?,
+        };
+        slots.extend(cards.into_iter().map(Slot::Net));
         let device_tree = match &self.dtb {
             None => None,
             Some(path) => {

@@ -1,6 +1,8 @@
-//! Debian's own Linux on the whole machine, within this process: booted, used, restarted, paused, saved and restored.
+//! Debian's own Linux on the whole machine, within this process: booted, used, restarted, paused, saved,
+//! restored and networked.
 
 mod boot;
 mod firmware;
 mod guest;
+mod network;
 mod state;

@@ -20,6 +20,7 @@ mod forward;
 mod output;
 mod policy;
 mod reassembly;
+mod stack;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -128,7 +129,7 @@ impl Clock {
 pub struct Configuration {
     /// The largest packet, in bytes; from [`SMALLEST_MTU`] to [`LARGEST_MTU`].
     pub mtu: u16,
-    /// The guest's name, which it is told by DHCP.
+    /// The guest's name, which it is told by DHCP unless it is empty.
     pub host_name: String,
     /// The guest reaches the host's services: those on its loopback by the router's address.
     pub host_access: bool,
@@ -144,7 +145,7 @@ impl Default for Configuration {
     fn default() -> Self {
         Self {
             mtu: 1500,
-            host_name: "guest".into(),
+            host_name: String::new(),
             host_access: false,
             restrict: false,
             forwards: Vec::new(),

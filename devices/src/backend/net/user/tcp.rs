@@ -1,184 +1,39 @@
 //! TCP: each connection of the guest's ends here and goes on as one of the host's.
 //!
-//! A flow has a small stack of its own (smoltcp, an IP interface with one socket), which plays the remote end towards
-//! the guest: finding a flow costs the same with thousands of them. The guest's SYN is answered only once the host has
+//! A flow has a small stack of its own (`stack`), which plays the remote end towards the guest: finding a flow costs the
+//! same with thousands of them. The guest's SYN is answered only once the host has
 //! connected, and refused when the host was. A window that is full closes the sender's, in both directions, so that no
 //! flow holds more than its two buffers; their pages are the host's only while they are filled.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4};
-use std::num::NonZeroUsize;
+use std::net::{Shutdown, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
-use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
-use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, checksum};
+use smoltcp::socket::tcp::{RecvError, State};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
 
-use super::output::{IPV4_HEADER_SIZE, Output};
+use super::output::Output;
+use super::stack::Stack;
 use super::{Clock, Kind, ROUTER, is_inside, token};
-use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, Offload, PartialChecksum};
+use crate::backend::net::Frame;
 
 /// Flows at a time.
 pub const MOST_FLOWS: usize = 8192;
 /// Flows whose host connection is not yet there.
 const MOST_PENDING: usize = 1024;
-/// Bytes of each of a flow's two buffers.
-const BUFFER_SIZE: usize = 256 << 10;
-/// Bytes of the largest segment that is left to the card to cut, with its IPv4 header.
-const LARGEST_PACKET: usize = 65535;
 /// How long the host may take to connect, and the guest to answer a forwarded connection.
 const CONNECT_TIME: Duration = Duration::from_secs(75);
-/// After this silence the guest is asked whether it still knows the connection.
-const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(75);
 /// Where ports for forwarded connections begin (RFC 6335).
 const FIRST_EPHEMERAL_PORT: u16 = 49152;
-const TCP_CHECKSUM_OFFSET: u16 = 16;
 
 /// The two ends of a flow as the guest sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Ends {
     guest: SocketAddrV4,
     remote: SocketAddrV4,
-}
-
-/// The cable between a flow's stack and the guest, for the time of a call.
-struct Wire<'a> {
-    packet: Option<&'a [u8]>,
-    output: &'a mut Output,
-}
-
-struct Received<'a>(&'a [u8]);
-
-struct Transmit<'a> {
-    output: &'a mut Output,
-    segment_size: Option<u16>,
-}
-
-impl RxToken for Received<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(self.0)
-    }
-}
-
-impl TxToken for Transmit<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
-        let mut frame = self.output.frame(length);
-        let packet = &mut frame.bytes[ETHERNET_HEADER_SIZE..];
-        let result = f(packet);
-        if length < IPV4_HEADER_SIZE {
-            return result;
-        }
-        let header = Ipv4Packet::new_unchecked(&*packet);
-        let (from, to) = (header.src_addr(), header.dst_addr());
-        let segment = length - IPV4_HEADER_SIZE;
-        let sum = checksum::pseudo_header_v4(&from, &to, IpProtocol::Tcp, segment as u32);
-        if let Some(mut segment) = packet.get_mut(IPV4_HEADER_SIZE..).map(TcpPacket::new_unchecked)
-            && segment.check_len().is_ok()
-        {
-            segment.set_checksum(sum);
-        }
-        frame.offload = Offload {
-            checksum: Some(PartialChecksum {
-                start: (ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE) as u16,
-                offset: TCP_CHECKSUM_OFFSET,
-            }),
-            segment_size: self.segment_size,
-        };
-        self.output.ip(frame, to);
-        result
-    }
-
-    fn set_meta(&mut self, meta: PacketMeta) {
-        self.segment_size = meta.segmentation_offload_size.map(|size| size.get());
-    }
-}
-
-impl Device for Wire<'_> {
-    type RxToken<'a>
-        = Received<'a>
-    where
-        Self: 'a;
-    type TxToken<'a>
-        = Transmit<'a>
-    where
-        Self: 'a;
-
-    fn receive(&mut self, _: smoltcp::time::Instant) -> Option<(Received<'_>, Transmit<'_>)> {
-        let packet = self.packet.take()?;
-        Some((Received(packet), Transmit { output: self.output, segment_size: None }))
-    }
-
-    fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Transmit<'_>> {
-        self.output.has_room().then_some(Transmit { output: self.output, segment_size: None })
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = usize::from(self.output.mtu());
-        // Checksums were verified when the frame came, and are left to the card on the way out.
-        capabilities.checksum.tcp = Checksum::None;
-        capabilities.checksum.ipv4 = Checksum::Tx;
-        capabilities.segmentation.tcpv4 = NonZeroUsize::new(LARGEST_PACKET);
-        capabilities
-    }
-}
-
-/// The end that the guest talks to.
-struct Stack {
-    interface: Interface,
-    sockets: SocketSet<'static>,
-    handle: SocketHandle,
-}
-
-impl Stack {
-    /// A stack at `address`, whose socket is closed.
-    fn new(address: Ipv4Addr, clock: &Clock, output: &mut Output) -> Self {
-        let mut config = Config::new(HardwareAddress::Ip);
-        let mut seed = [0; 8];
-        if getrandom::fill(&mut seed).is_ok() {
-            config.random_seed = u64::from_ne_bytes(seed);
-        }
-        let mut interface = Interface::new(config, &mut Wire { packet: None, output }, clock.now());
-        // Every address is a neighbour.
-        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 0)));
-        let buffer = || SocketBuffer::new(vec![0; BUFFER_SIZE]);
-        let mut socket = Socket::new(buffer(), buffer());
-        socket.set_nagle_enabled(false);
-        // A batch of segments is acknowledged at its end.
-        socket.set_ack_delay(None);
-        socket.set_keep_alive(Some(KEEP_ALIVE));
-        let mut sockets = SocketSet::new(Vec::with_capacity(1));
-        let handle = sockets.add(socket);
-        Self { interface, sockets, handle }
-    }
-
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
-    }
-
-    fn receive(&mut self, packet: &[u8], clock: &Clock, output: &mut Output) {
-        let mut wire = Wire { packet: Some(packet), output };
-        self.interface.poll_ingress_single(clock.now(), &mut wire, &mut self.sockets);
-    }
-
-    /// Sends what there is to be sent. Returns whether the guest's queue is full.
-    fn send(&mut self, clock: &Clock, output: &mut Output) -> bool {
-        loop {
-            if !output.has_room() {
-                return true;
-            }
-            let sent = output.sent();
-            self.interface.poll_egress(clock.now(), &mut Wire { packet: None, output }, &mut self.sockets);
-            if output.sent() == sent {
-                return false;
-            }
-        }
-    }
 }
 
 enum Phase {
@@ -230,7 +85,7 @@ impl Flow {
     /// Moves bytes between the host's socket and the stack. Whether the flow is to be reset is the answer.
     fn pump(&mut self) -> Result<(), Reset> {
         let (Phase::Open(stack), Some(host)) = (&mut self.phase, &mut self.host) else { return Ok(()) };
-        let socket = stack.sockets.get_mut::<Socket>(stack.handle);
+        let socket = stack.socket();
         if matches!(socket.state(), State::SynSent | State::SynReceived | State::Listen) {
             return Ok(());
         }
@@ -430,11 +285,7 @@ impl Flows {
     ) {
         let Some(remote) = self.visible_peer(peer, guest) else { return };
         let mut stack = Box::new(Stack::new(*remote.ip(), clock, output));
-        let (interface, sockets) = (&mut stack.interface, &mut stack.sockets);
-        let socket = sockets.get_mut::<Socket>(stack.handle);
-        let guest_end = (IpAddress::Ipv4(*guest.ip()), guest.port());
-        let own_end = (IpAddress::Ipv4(*remote.ip()), remote.port());
-        if let Err(error) = socket.connect(interface.context(), guest_end, own_end) {
+        if let Err(error) = stack.connect(guest, remote) {
             tracing::debug!("user network: a connection cannot be forwarded to {guest}: {error}");
             return;
         }
@@ -568,11 +419,7 @@ impl Flows {
             // If the host is still there, the guest has reset the connection: so it is for the host's peer.
             return self.remove(id, true);
         }
-        let next = match blocked {
-            true => None,
-            // What is due and was not sent now would not be sent at once either.
-            false => stack.interface.poll_at(clock.now(), &stack.sockets).map(|at| clock.std(at).max(clock.soon())),
-        };
+        let next = if blocked { None } else { stack.deadline(clock) };
         let next = next.into_iter().chain(flow.connect_by).min();
         if next != flow.deadline {
             if let Some(old) = flow.deadline {

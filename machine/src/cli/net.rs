@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use devices::backend::net::pcap::Capture;
-use devices::backend::net::user::{Configuration, UserNetwork};
+use devices::backend::net::user::{Configuration, Forward, UserNetwork};
 use devices::backend::net::{Link, MacAddress, NetworkBackend};
 use devices::virtio::net::{MOST_PAIRS, Net};
 
@@ -23,6 +23,8 @@ pub struct NetOption {
 enum Kind {
     None,
     User(Configuration),
+    /// The switch of this name, with the settings of its router.
+    Switch(String, Configuration),
 }
 
 impl Default for NetOption {
@@ -40,12 +42,19 @@ impl FromStr for NetOption {
         match parts.next() {
             Some("user") => {}
             Some("none") => option.kind = Kind::None,
-            other => return Err(format!("unknown kind \"{}\": use user or none", other.unwrap_or_default())),
+            Some(other) => match other.strip_prefix("switch=") {
+                Some(name) if !name.is_empty() => {
+                    option.kind = Kind::Switch(name.into(), Configuration::default());
+                }
+                Some(_) => return Err("switch=: expected the switch's name, such as switch=lan".into()),
+                None => return Err(format!("unknown kind \"{other}\": use user, switch=NAME or none")),
+            },
+            None => return Err("expected user, switch=NAME or none".into()),
         }
         for part in parts {
             let (name, value) =
                 part.split_once('=').ok_or_else(|| format!("\"{part}\": expected an option such as mtu=1500"))?;
-            let Kind::User(network) = &mut option.kind else {
+            let (Kind::User(network) | Kind::Switch(_, network)) = &mut option.kind else {
                 return Err(format!("{name}: without a network there is nothing to set; leave it out"));
             };
             let wrong = |expected: &str| format!("{name}={value}: expected {expected}");
@@ -86,29 +95,60 @@ fn switch(value: &str) -> Option<bool> {
     }
 }
 
-impl NetOption {
-    /// The card, its cable in `network`. Without an option of its own its address comes from the guest's name and the
-    /// card's number: it is the same at each start, since guests name their interfaces by it, and guests with names
-    /// have different ones.
-    fn card(&self, index: usize, host_name: &str, network: Arc<dyn NetworkBackend>) -> Net {
-        let by_name = || MacAddress::from_name(&format!("{host_name}/net{index}"));
-        Net::new(network, self.address.unwrap_or_else(by_name), self.queues)
-    }
+/// A network that was started, and what it is about for the user.
+struct Started {
+    network: Arc<dyn NetworkBackend>,
+    forwards: Vec<Forward>,
+    /// The address of a card that has none by its guest's name.
+    address: Option<MacAddress>,
 }
 
-fn user_networks(options: &[NetOption]) -> impl Iterator<Item = (usize, &NetOption, &Configuration)> {
-    options.iter().enumerate().filter_map(|(index, option)| match &option.kind {
-        Kind::User(configuration) => Some((index, option, configuration)),
-        Kind::None => None,
-    })
+impl NetOption {
+    /// The settings of the network, if there is one.
+    fn configuration(&self) -> Option<&Configuration> {
+        match &self.kind {
+            Kind::None => None,
+            Kind::User(configuration) | Kind::Switch(_, configuration) => Some(configuration),
+        }
+    }
+
+    fn start(&self) -> anyhow::Result<Option<Started>> {
+        Ok(match &self.kind {
+            Kind::None => None,
+            Kind::User(configuration) => {
+                let network = UserNetwork::start(configuration.clone())?;
+                let forwards = network.forwards().to_vec();
+                Some(Started { network, forwards, address: None })
+            }
+            #[cfg(unix)]
+            Kind::Switch(name, configuration) => {
+                let switch = devices::backend::net::switch::Switch::start(name, configuration.clone())?;
+                let (forwards, address) = (switch.forwards().to_vec(), Some(switch.address()));
+                Some(Started { network: switch, forwards, address })
+            }
+            #[cfg(not(unix))]
+            Kind::Switch(..) => anyhow::bail!("--net switch=: this host has no Unix sockets for switches"),
+        })
+    }
+
+    /// The card. Without an option of its own its address comes from the guest's name and the card's number: it is the
+    /// same at each start, since guests name their interfaces by it, and guests with names have different ones. On a
+    /// switch guests without names are told apart by their numbers there.
+    fn card(&self, index: usize, network: Arc<dyn NetworkBackend>, by_network: Option<MacAddress>) -> Net {
+        let host_name = self.configuration().map_or("", |configuration| &configuration.host_name);
+        let by_name = MacAddress::from_name(&format!("{host_name}/net{index}"));
+        let by_network = by_network.filter(|_| host_name.is_empty());
+        Net::new(network, self.address.or(by_network).unwrap_or(by_name), self.queues)
+    }
 }
 
 /// Starts the networks and makes their cards. Ports that were picked are told to the user.
 pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
     let mut cards = Vec::new();
-    for (index, option, configuration) in user_networks(options) {
-        let network = UserNetwork::start(configuration.clone())?;
-        for (asked, forward) in configuration.forwards.iter().zip(network.forwards()) {
+    for (index, option) in options.iter().enumerate() {
+        let Some(Started { network, forwards, address }) = option.start()? else { continue };
+        let asked = option.configuration().map_or(&[][..], |configuration| &configuration.forwards);
+        for (asked, forward) in asked.iter().zip(&forwards) {
             if asked.host.port() == 0 {
                 eprintln!("vervet: {} port {} leads to the guest's {}", forward.protocol, forward.host, forward.guest);
             }
@@ -117,18 +157,18 @@ pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
             Some(path) => Capture::new(network, path)?,
             None => network,
         };
-        cards.push(option.card(index, &configuration.host_name, network));
+        cards.push(option.card(index, network, address));
     }
     Ok(cards)
 }
 
 /// The same cards for a machine that never runs: their cables lead nowhere.
 pub fn unconnected_cards(options: &[NetOption]) -> Vec<Net> {
-    user_networks(options)
-        .map(|(index, option, configuration)| {
-            option.card(index, &configuration.host_name, Link::new(configuration.mtu, || {}).0)
-        })
-        .collect()
+    let card = |(index, option): (usize, &NetOption)| {
+        let configuration = option.configuration()?;
+        Some(option.card(index, Link::new(configuration.mtu, || {}).0, None))
+    };
+    options.iter().enumerate().filter_map(card).collect()
 }
 
 #[cfg(test)]
@@ -147,6 +187,8 @@ mod tests {
         assert!(network.host_access && network.restrict);
         assert_eq!(network.name_servers.unwrap(), ["192.0.2.1:53".parse().unwrap()]);
         assert!(matches!("none".parse::<NetOption>().unwrap().kind, Kind::None));
+        let option: NetOption = "switch=lan,hostname=web".parse().unwrap();
+        assert!(matches!(option.kind, Kind::Switch(name, router) if name == "lan" && router.host_name == "web"));
         for wrong in [
             "",
             "usr",
@@ -162,6 +204,9 @@ mod tests {
             "none,mtu=1500",
             "user,pcap=",
             "user,hostfwd=22",
+            "switch",
+            "switch=",
+            "switch=lan,x=1",
         ] {
             assert!(wrong.parse::<NetOption>().is_err(), "{wrong}");
         }

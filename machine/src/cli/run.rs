@@ -57,8 +57,8 @@ pub struct Run {
     #[arg(long, value_name = "FILE[,readonly]")]
     disk: Vec<OsString>,
 
-    /// A network card: `user` (a network with NAT inside of the process) or `none`, and options: mac=, mtu=, queues=,
-    /// hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
+    /// A network card: `user` (a network with NAT inside of the process), `switch=NAME` (the same, shared by all guests
+    /// that name it) or `none`, and options: mac=, mtu=, queues=, hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
     /// dns=ADDRESS, pcap=FILE; may be given several times
     #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "user")]
     net: Vec<NetOption>,

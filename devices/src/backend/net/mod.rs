@@ -11,6 +11,8 @@
 mod link;
 pub mod offload;
 pub mod pcap;
+#[cfg(unix)]
+pub mod switch;
 pub mod user;
 
 use std::fmt;

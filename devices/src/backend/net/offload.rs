@@ -1,6 +1,8 @@
 //! The work that cards do for their drivers, in software: completing checksums (RFC 1071) and cutting large TCP
 //! segments (as a sender would have made them, RFC 9293 §3.7).
 
+use std::collections::VecDeque;
+
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, TcpPacket, checksum};
 
 use super::{ETHERNET_HEADER_SIZE, Frame, Offload, PartialChecksum};
@@ -82,6 +84,15 @@ pub fn segment(frame: &Frame) -> Option<Vec<Frame>> {
         Some(Frame { bytes, offload: Offload::default() })
     });
     pieces.collect()
+}
+
+/// Does all the work that was left undone in a frame. `None` if it is malformed.
+pub fn complete(mut frame: Frame) -> Option<VecDeque<Frame>> {
+    if frame.offload.segment_size.is_some() {
+        return segment(&frame).map(Into::into);
+    }
+    complete_checksum(&mut frame)?;
+    Some([frame].into())
 }
 
 #[cfg(test)]

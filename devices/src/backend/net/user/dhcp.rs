@@ -3,9 +3,15 @@
 //! Each card gets an address of its own, the first one 10.0.2.15. An offer reserves nothing, and a request is taken
 //! only for the card that sends it: a flood of either costs no more than the table, which holds at most one lease for
 //! each address.
+//!
+//! A client that tells its host name is known by it: the first one who has a name keeps it as long as its lease. Leases
+//! can be kept in a file, a line for each, for a server that takes over.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use smoltcp::wire::{DhcpMessageType, DhcpOption, DhcpPacket, DhcpRepr, EthernetAddress};
@@ -21,12 +27,24 @@ pub const CLIENT_PORT: u16 = 68;
 const LEASE: Duration = Duration::from_secs(24 * 3600);
 const OPTION_HOST_NAME: u8 = 12;
 const OPTION_MTU: u8 = 26;
+/// Bytes of a lease file that are read.
+const LARGEST_FILE: u64 = 64 << 10;
 /// Bytes of a message without options, and the least that some clients take (RFC 1542 §2.1).
 const LEAST_MESSAGE: usize = 300;
 
 struct Lease {
     card: MacAddress,
     until: Instant,
+    /// In lower case; empty if the client did not tell one, or another's.
+    host_name: String,
+}
+
+/// Whether `name` is a host name of one label (RFC 1123 §2.1), or none at all.
+pub fn is_host_name(name: &str) -> bool {
+    name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// What the router has to do with its table of neighbours.
@@ -47,17 +65,67 @@ pub struct Server {
     leases: BTreeMap<Ipv4Addr, Lease>,
     host_name: String,
     mtu: u16,
+    file: Option<PathBuf>,
 }
 
 impl Server {
+    /// A server that tells its clients `host_name`, or if that is empty, the names that they have told.
     pub fn new(host_name: String, mtu: u16) -> Self {
-        Self { leases: BTreeMap::new(), host_name, mtu }
+        Self { leases: BTreeMap::new(), host_name, mtu, file: None }
+    }
+
+    /// Goes on with the leases of a file, and keeps its own there. What the file does not hold is lost, no more.
+    pub fn keep_in(&mut self, file: PathBuf, now: Instant) {
+        let mut text = String::new();
+        if let Ok(open) = File::open(&file) {
+            // A file that is no text holds no leases.
+            let _ = open.take(LARGEST_FILE).read_to_string(&mut text);
+        }
+        for line in text.lines() {
+            let mut words = line.split(' ');
+            let (Some(address), Some(card)) = (words.next(), words.next()) else { continue };
+            let (Ok(address), Ok(card)) = (address.parse(), card.parse()) else { continue };
+            let host_name = words.next().filter(|name| is_host_name(name)).unwrap_or_default().to_owned();
+            if (FIRST_GUEST..=LAST_GUEST).contains(&address) {
+                self.leases.insert(address, Lease { card, until: now + LEASE, host_name });
+            }
+        }
+        self.file = Some(file);
+    }
+
+    fn write_file(&self) {
+        let Some(file) = &self.file else { return };
+        let line = |(address, lease): (&Ipv4Addr, &Lease)| format!("{address} {} {}\n", lease.card, lease.host_name);
+        let text: String = self.leases.iter().map(line).collect();
+        if let Err(error) = std::fs::write(file, text) {
+            tracing::debug!("DHCP: {}: {error}", file.display());
+        }
+    }
+
+    /// The cards with leases.
+    pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, MacAddress, Instant)> {
+        self.leases.iter().map(|(address, lease)| (*address, lease.card, lease.until))
+    }
+
+    /// The address of the client with a host name.
+    pub fn address_of(&self, host_name: &str, now: Instant) -> Option<Ipv4Addr> {
+        let is_it = |lease: &Lease| {
+            !lease.host_name.is_empty() && lease.until > now && lease.host_name.eq_ignore_ascii_case(host_name)
+        };
+        self.leases.iter().find(|(_, lease)| is_it(lease)).map(|(address, _)| *address)
     }
 
     /// The address that `card` would get: the one it has, the one it wishes, or the lowest free one.
-    fn address_for(&self, card: MacAddress, wish: Option<Ipv4Addr>, now: Instant) -> Option<Ipv4Addr> {
+    fn address_for(
+        &self,
+        card: MacAddress,
+        wish: Option<Ipv4Addr>,
+        taken: impl Fn(Ipv4Addr) -> bool,
+        now: Instant,
+    ) -> Option<Ipv4Addr> {
         let free = |address: &Ipv4Addr| {
             (FIRST_GUEST..=LAST_GUEST).contains(address)
+                && !taken(*address)
                 && self.leases.get(address).is_none_or(|lease| lease.card == card || lease.until <= now)
         };
         let held = self.leases.iter().find(|(_, lease)| lease.card == card).map(|(address, _)| *address);
@@ -66,8 +134,15 @@ impl Server {
         candidates.chain(all).find(free)
     }
 
-    /// Answers a message that came from the card `source`.
-    pub fn answer(&mut self, message: &[u8], source: MacAddress, now: Instant) -> (Option<Answer>, Change) {
+    /// Answers a message that came from the card `source`. `taken` tells which addresses are used by other cards, with a
+    /// lease or without.
+    pub fn answer(
+        &mut self,
+        message: &[u8],
+        source: MacAddress,
+        taken: impl Fn(Ipv4Addr) -> bool,
+        now: Instant,
+    ) -> (Option<Answer>, Change) {
         let silence = (None, Change::None);
         let Ok(packet) = DhcpPacket::new_checked(message) else { return silence };
         let Ok(request) = DhcpRepr::parse(&packet) else { return silence };
@@ -76,28 +151,37 @@ impl Server {
             return silence;
         }
         let for_us = request.server_identifier.is_none_or(|server| server == ROUTER);
+        let told = packet.options().find(|option| option.kind == OPTION_HOST_NAME);
+        let told = told.and_then(|option| std::str::from_utf8(option.data).ok()).unwrap_or_default();
+        let told = if is_host_name(told) { told.to_ascii_lowercase() } else { String::new() };
         let client = Some(request.client_ip).filter(|address| !address.is_unspecified());
         match request.message_type {
             DhcpMessageType::Discover => {
-                let Some(address) = self.address_for(source, request.requested_ip, now) else {
+                let Some(address) = self.address_for(source, request.requested_ip, taken, now) else {
                     tracing::debug!("DHCP: no address is left for {source}");
                     return silence;
                 };
-                (Some(self.compose(&request, DhcpMessageType::Offer, Some(address))), Change::None)
+                (Some(self.compose(&request, DhcpMessageType::Offer, Some(address), &told)), Change::None)
             }
             DhcpMessageType::Request if for_us => {
                 let Some(wish) = request.requested_ip.or(client) else { return silence };
-                if self.address_for(source, Some(wish), now) != Some(wish) {
-                    return (Some(self.compose(&request, DhcpMessageType::Nak, None)), Change::None);
+                if self.address_for(source, Some(wish), taken, now) != Some(wish) {
+                    return (Some(self.compose(&request, DhcpMessageType::Nak, None, "")), Change::None);
                 }
                 let until = now + LEASE;
-                self.leases.insert(wish, Lease { card: source, until });
-                (Some(self.compose(&request, DhcpMessageType::Ack, Some(wish))), Change::Leased(wish, until))
+                // Not another's name.
+                let free = self.address_of(&told, now).is_none_or(|owner| owner == wish);
+                let host_name = if free { told } else { String::new() };
+                let ack = self.compose(&request, DhcpMessageType::Ack, Some(wish), &host_name);
+                self.leases.insert(wish, Lease { card: source, until, host_name });
+                self.write_file();
+                (Some(ack), Change::Leased(wish, until))
             }
-            DhcpMessageType::Inform => (Some(self.compose(&request, DhcpMessageType::Ack, None)), Change::None),
+            DhcpMessageType::Inform => (Some(self.compose(&request, DhcpMessageType::Ack, None, &told)), Change::None),
             DhcpMessageType::Release if for_us => match client {
                 Some(address) if self.leases.get(&address).is_some_and(|lease| lease.card == source) => {
                     self.leases.remove(&address);
+                    self.write_file();
                     (None, Change::Released(address))
                 }
                 _ => silence,
@@ -106,7 +190,8 @@ impl Server {
             DhcpMessageType::Decline if for_us => match request.requested_ip {
                 Some(address) if self.leases.get(&address).is_some_and(|lease| lease.card == source) => {
                     let until = now + Duration::from_secs(600);
-                    self.leases.insert(address, Lease { card: MacAddress([0; 6]), until });
+                    let host_name = String::new();
+                    self.leases.insert(address, Lease { card: MacAddress([0; 6]), until, host_name });
                     (None, Change::Released(address))
                 }
                 _ => silence,
@@ -115,11 +200,18 @@ impl Server {
         }
     }
 
-    fn compose(&self, request: &DhcpRepr<'_>, kind: DhcpMessageType, address: Option<Ipv4Addr>) -> Answer {
+    fn compose(
+        &self,
+        request: &DhcpRepr<'_>,
+        kind: DhcpMessageType,
+        address: Option<Ipv4Addr>,
+        told_name: &str,
+    ) -> Answer {
         let mtu = self.mtu.to_be_bytes();
+        let host_name = if self.host_name.is_empty() { told_name } else { &self.host_name };
         let options = [
             DhcpOption { kind: OPTION_MTU, data: &mtu },
-            DhcpOption { kind: OPTION_HOST_NAME, data: self.host_name.as_bytes() },
+            DhcpOption { kind: OPTION_HOST_NAME, data: host_name.as_bytes() },
         ];
         let refused = kind == DhcpMessageType::Nak;
         let inform = request.message_type == DhcpMessageType::Inform;
@@ -144,7 +236,7 @@ impl Server {
             lease_duration: (!refused && !inform).then_some(LEASE.as_secs() as u32),
             renew_duration: None,
             rebind_duration: None,
-            additional_options: match (refused, self.host_name.is_empty()) {
+            additional_options: match (refused, host_name.is_empty()) {
                 (true, _) => &[],
                 (false, true) => &options[..1],
                 (false, false) => &options,
@@ -197,7 +289,7 @@ mod tests {
     }
 
     fn ask(server: &mut Server, kind: DhcpMessageType, card: MacAddress, wish: Option<Ipv4Addr>) -> (Vec<u8>, Change) {
-        let (answer, change) = server.answer(&message(kind, card, wish), card, Instant::now());
+        let (answer, change) = server.answer(&message(kind, card, wish), card, |_| false, Instant::now());
         (answer.map_or(Vec::new(), |answer| answer.message), change)
     }
 
@@ -246,10 +338,64 @@ mod tests {
         // Another's lease cannot be given up for it, nor can a message speak for another card.
         assert_eq!(ask(&mut server, DhcpMessageType::Release, card(2), Some(FIRST_GUEST)).1, Change::None);
         let forged = message(DhcpMessageType::Release, card(1), Some(FIRST_GUEST));
-        assert_eq!(server.answer(&forged, card(2), Instant::now()).1, Change::None);
+        assert_eq!(server.answer(&forged, card(2), |_| false, Instant::now()).1, Change::None);
         let released = ask(&mut server, DhcpMessageType::Release, card(1), Some(FIRST_GUEST)).1;
         assert_eq!(released, Change::Released(FIRST_GUEST));
         assert_eq!(parse(&lease(&mut server, 2, FIRST_GUEST).0).0, DhcpMessageType::Ack);
+    }
+
+    /// A request that tells a host name.
+    fn named(card: MacAddress, wish: Ipv4Addr, name: &str) -> Vec<u8> {
+        let mut bytes = message(DhcpMessageType::Request, card, Some(wish));
+        let end = bytes.iter().rposition(|byte| *byte == 0xff).unwrap();
+        bytes.truncate(end);
+        bytes.extend([OPTION_HOST_NAME, name.len() as u8]);
+        bytes.extend(name.bytes());
+        bytes.push(0xff);
+        bytes
+    }
+
+    #[test]
+    fn names_are_known_belong_to_the_first_and_outlive_the_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("leases");
+        let now = Instant::now();
+        let mut server = Server::new(String::new(), 1500);
+        server.keep_in(file.clone(), now);
+        let (web, thief) = (FIRST_GUEST, Ipv4Addr::new(10, 0, 2, 16));
+        for (card_number, address, name) in [(1, web, "Web"), (2, thief, "web"), (2, thief, "a.b"), (2, thief, "a b\n")]
+        {
+            let (answer, _) =
+                server.answer(&named(card(card_number), address, name), card(card_number), |_| false, now);
+            let text = answer.unwrap().message;
+            assert_eq!(text.windows(5).any(|window| window == b"\x0c\x03web"), card_number == 1);
+        }
+        assert_eq!((server.address_of("WEB", now), server.address_of("", now)), (Some(web), None));
+        drop(server);
+
+        let mut next = Server::new(String::new(), 1500);
+        next.keep_in(file.clone(), now);
+        assert_eq!(next.address_of("web", now), Some(web));
+        assert_eq!(
+            next.leases().map(|(address, card, _)| (address, card)).collect::<Vec<_>>(),
+            [(web, card(1)), (thief, card(2))]
+        );
+        assert_eq!(next.address_of("web", now + LEASE), None, "for as long as the lease");
+        std::fs::write(&file, b"10.0.2.15\n1.2.3.4 52:54:00:00:00:01\n10.0.2.17 x\n\xff").unwrap();
+        next.keep_in(file, now);
+        assert_eq!(next.leases().count(), 2, "nonsense is passed over");
+    }
+
+    #[test]
+    fn addresses_in_use_are_not_offered() {
+        let mut server = Server::new(String::new(), 1500);
+        let taken = |address| address == FIRST_GUEST;
+        let discover = message(DhcpMessageType::Discover, card(1), Some(FIRST_GUEST));
+        let (answer, _) = server.answer(&discover, card(1), taken, Instant::now());
+        assert_eq!(parse(&answer.unwrap().message).1, Ipv4Addr::new(10, 0, 2, 16));
+        let request = message(DhcpMessageType::Request, card(1), Some(FIRST_GUEST));
+        let (answer, change) = server.answer(&request, card(1), taken, Instant::now());
+        assert_eq!((parse(&answer.unwrap().message).0, change), (DhcpMessageType::Nak, Change::None));
     }
 
     #[test]

@@ -97,10 +97,23 @@ impl NameServer {
         self.servers.first().copied().filter(|_| !self.restrict)
     }
 
-    /// Takes a query of the guest's.
-    pub fn query(&mut self, guest: SocketAddrV4, message: &[u8], registry: &Registry, output: &mut Output) {
+    /// Takes a query of the guest's. `inside` knows the addresses of this network's own hosts by their names, which
+    /// nobody else is asked for.
+    pub fn query(
+        &mut self,
+        guest: SocketAddrV4,
+        message: &[u8],
+        inside: impl Fn(&str) -> Option<Ipv4Addr>,
+        registry: &Registry,
+        output: &mut Output,
+    ) {
         if message.len() < HEADER_SIZE || message.len() > LARGEST_QUERY || message[2] & RESPONSE != 0 {
             return;
+        }
+        if let Some(question) = Question::parse(message)
+            && let Some(address) = inside(&question.name)
+        {
+            return answer(output, guest, &address_answer(message, question.kind, [address]));
         }
         if self.restrict {
             return answer(output, guest, &error_answer(message, REFUSED));
@@ -222,6 +235,26 @@ fn error_answer(query: &[u8], code: u8) -> Vec<u8> {
     message
 }
 
+/// The answer to `query` for records of `kind` of a name that has `addresses`.
+fn address_answer(query: &[u8], kind: u16, addresses: impl IntoIterator<Item = Ipv4Addr>) -> Vec<u8> {
+    const A: u16 = 1;
+    const TIME_TO_LIVE: u32 = 60;
+    // No error and no records: the name exists, without records of another kind that we could know.
+    let mut message = error_answer(query, 0);
+    if kind != A {
+        return message;
+    }
+    for address in addresses.into_iter().take(16) {
+        message[7] += 1;
+        // The name is a pointer to the question's (RFC 1035 §4.1.4).
+        message.extend([0xc0, HEADER_SIZE as u8, 0, A as u8, 0, 1]);
+        message.extend(TIME_TO_LIVE.to_be_bytes());
+        message.extend([0, 4]);
+        message.extend(address.octets());
+    }
+    message
+}
+
 /// The only question of a query.
 struct Question<'a> {
     bytes: &'a [u8],
@@ -276,32 +309,17 @@ impl Library {
 
 /// Answers `query` by the host's library.
 fn look_up(query: &[u8]) -> Vec<u8> {
-    const A: u16 = 1;
-    const TIME_TO_LIVE: u32 = 60;
     const NAME_ERROR: u8 = 3;
     const NOT_IMPLEMENTED: u8 = 4;
     let Some(question) = Question::parse(query) else { return error_answer(query, NOT_IMPLEMENTED) };
     let Ok(addresses) = (question.name.as_str(), 0).to_socket_addrs() else {
         return error_answer(query, NAME_ERROR);
     };
-    // No error and no records: the name exists, without records of another kind that we could know.
-    let mut message = error_answer(query, 0);
-    let addresses: Vec<Ipv4Addr> = addresses
-        .filter_map(|address| match address.ip() {
-            IpAddr::V4(address) if question.kind == A => Some(address),
-            _ => None,
-        })
-        .take(16)
-        .collect();
-    message[7] = addresses.len() as u8;
-    for address in addresses {
-        // The name is a pointer to the question's (RFC 1035 §4.1.4).
-        message.extend([0xc0, HEADER_SIZE as u8, 0, A as u8, 0, 1]);
-        message.extend(TIME_TO_LIVE.to_be_bytes());
-        message.extend([0, 4]);
-        message.extend(address.octets());
-    }
-    message
+    let addresses = addresses.filter_map(|address| match address.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    });
+    address_answer(query, question.kind, addresses)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod udp;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -45,6 +46,7 @@ use crate::backend::Ready;
 use output::Output;
 use policy::{Policy, Target};
 
+pub use dhcp::is_host_name;
 pub use forward::{Forward, ForwardError, Protocol};
 
 /// The router's address, and the host's as its guests see it.
@@ -139,6 +141,8 @@ pub struct Configuration {
     pub forwards: Vec<Forward>,
     /// The name servers to ask, instead of those that the host asks.
     pub name_servers: Option<Vec<SocketAddr>>,
+    /// Where leases are kept for a network that comes after this one.
+    pub lease_file: Option<PathBuf>,
 }
 
 impl Default for Configuration {
@@ -150,6 +154,7 @@ impl Default for Configuration {
             restrict: false,
             forwards: Vec::new(),
             name_servers: None,
+            lease_file: None,
         }
     }
 }
@@ -298,11 +303,11 @@ type Parts = (Router, Arc<Link>, Arc<Waker>, Vec<Forward>);
 impl Router {
     /// A router that does not run yet, the card's end of its cable, what wakes it, and the forwards as they came out.
     fn new(configuration: Configuration) -> Result<Parts, UserNetworkError> {
-        let Configuration { mtu, host_name, host_access, restrict, forwards, name_servers } = configuration;
+        let Configuration { mtu, host_name, host_access, restrict, forwards, name_servers, lease_file } = configuration;
         if !(SMALLEST_MTU..=LARGEST_MTU).contains(&mtu) {
             return Err(UserNetworkError::Mtu(mtu));
         }
-        if host_name.len() > 63 || !host_name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        if !dhcp::is_host_name(&host_name) {
             return Err(UserNetworkError::HostName(host_name));
         }
         let poll = Poll::new()?;
@@ -332,6 +337,12 @@ impl Router {
             #[cfg(test)]
             rounds: Arc::default(),
         };
+        if let Some(file) = lease_file {
+            router.dhcp.keep_in(file, Instant::now());
+            for (address, card, until) in router.dhcp.leases() {
+                router.output.lease(address, card, until);
+            }
+        }
         let forwards: Result<Vec<_>, _> = forwards
             .into_iter()
             .map(|forward| router.listen(forward).map_err(|source| UserNetworkError::Forward { forward, source }))
@@ -572,7 +583,9 @@ impl Router {
         let guest = SocketAddrV4::new(from, udp.src_port());
         let remote = SocketAddrV4::new(to, udp.dst_port());
         if udp.dst_port() == dhcp::SERVER_PORT && (to == Ipv4Addr::BROADCAST || to == ROUTER) {
-            let (answer, change) = self.dhcp.answer(udp.payload(), source, Instant::now());
+            let (output, now) = (&self.output, Instant::now());
+            let taken = |address| output.is_taken(address, source, now);
+            let (answer, change) = self.dhcp.answer(udp.payload(), source, taken, now);
             match change {
                 dhcp::Change::Leased(address, until) => self.output.lease(address, source, until),
                 dhcp::Change::Released(address) => self.output.release(address),
@@ -590,7 +603,9 @@ impl Router {
         }
         match self.policy.target(remote) {
             Target::NameServer => {
-                self.dns.query(guest, udp.payload(), self.poll.registry(), &mut self.output);
+                let (dhcp, now) = (&self.dhcp, Instant::now());
+                let inside = |name: &str| dhcp.address_of(name, now);
+                self.dns.query(guest, udp.payload(), inside, self.poll.registry(), &mut self.output);
             }
             Target::Host(host) => {
                 if let Err(error) = self.mappings.send(guest, remote, host, udp.payload(), self.poll.registry()) {

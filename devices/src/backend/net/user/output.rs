@@ -86,6 +86,11 @@ impl Output {
         true
     }
 
+    /// Whether `address` is used by another card than `mac`.
+    pub fn is_taken(&self, address: Ipv4Addr, mac: MacAddress, now: Instant) -> bool {
+        self.neighbours.get(&address).is_some_and(|neighbour| neighbour.address != mac && neighbour.until > now)
+    }
+
     /// Binds an address to a card for the time of a lease.
     pub fn lease(&mut self, address: Ipv4Addr, mac: MacAddress, until: Instant) {
         self.neighbours.insert(address, Neighbour { address: mac, until });

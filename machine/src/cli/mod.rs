@@ -8,6 +8,9 @@ mod size;
 mod statistics;
 mod test;
 
+use std::io::Write;
+
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cpu::extension::ExtensionSet;
 use cpu::{EngineKind, JitOptions};
@@ -44,6 +47,16 @@ impl Arguments {
     }
 }
 
+/// Prints a line to standard output. A reader that has gone wanted no more: that is no failure.
+fn print_line(line: impl std::fmt::Display) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What a hart is.
 #[derive(Clone, Debug, Args)]
 struct Processor {
@@ -52,7 +65,7 @@ struct Processor {
     cpu: ExtensionSet,
 
     /// How instructions are executed
-    #[arg(long, value_enum, default_value_t = Engine::Interpreter)]
+    #[arg(long, value_enum, default_value_t)]
     engine: Engine,
 
     /// How often code is interpreted before it is compiled; 1 compiles before the first execution
@@ -74,11 +87,18 @@ impl Default for Processor {
         let JitOptions { threshold, cache_size, .. } = JitOptions::default();
         Self {
             cpu: ExtensionSet::implemented(),
-            engine: Engine::Interpreter,
+            engine: Engine::default(),
             jit_threshold: threshold,
             jit_cache: cache_size as u64,
             perf_map: false,
         }
+    }
+}
+
+impl Default for Engine {
+    /// The JIT on the hosts that it has been proven on.
+    fn default() -> Self {
+        if cfg!(all(target_os = "linux", target_arch = "x86_64")) { Engine::Jit } else { Engine::Interpreter }
     }
 }
 

@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use packages::{Archive, Initramfs, QuickStart, Settings};
 
+use super::print_line;
+
 /// Where Debian packages come from.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Source {
@@ -98,7 +100,7 @@ impl Packages {
                     archive.fetch_closure(&names)?
                 };
                 for package in fetched {
-                    println!("{}", package.path.display());
+                    print_line(package.path.display())?;
                 }
             }
             Action::QuickStart { folder } => {
@@ -107,7 +109,7 @@ impl Packages {
                 for (from, name) in [(&files.kernel, "Image"), (&files.initrd, "initrd.cpio")] {
                     let to = folder.join(name);
                     std::fs::copy(from, &to).with_context(|| format!("{}: cannot be written", to.display()))?;
-                    println!("{}", to.display());
+                    print_line(to.display())?;
                 }
             }
             Action::Initramfs { names, output, init, add, module } => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use super::{Processor, size};
+use super::{Processor, print_line, size};
 use crate::test_program::{self, Report, Settings, Verdict};
 
 #[derive(Debug, Args)]
@@ -98,7 +98,7 @@ impl Test {
             write_junit(path, &self.programs, &reports)?;
         }
         let failed = reports.iter().filter(|report| report.verdict != Verdict::Passed).count();
-        println!("{} passed, {failed} failed", reports.len() - failed);
+        print_line(format_args!("{} passed, {failed} failed", reports.len() - failed))?;
         Ok(u8::from(failed > 0))
     }
 
@@ -160,7 +160,10 @@ fn print(program: &Path, report: &Report) {
     if report.verdict != Verdict::Passed && !report.output.is_empty() {
         let _ = write!(text, "\n{}", String::from_utf8_lossy(&report.output).trim_end());
     }
-    println!("{text}");
+    if let Err(error) = print_line(text) {
+        // The summary at the end fails too, and with it the command.
+        tracing::debug!("{error:#}");
+    }
 }
 
 /// Escapes text for XML; characters that XML 1.0 does not allow become U+FFFD.

@@ -1,4 +1,4 @@
-"""A guest of the quick start, and a test as its user."""
+"""A guest, and a test as its user."""
 
 import os
 import select
@@ -9,50 +9,56 @@ PROMPT = b":~# "
 
 
 class Guest:
-    """A running machine; `options` are those of `vervet run`."""
+    """A running machine with a shell on its console, started by `command`."""
 
-    def __init__(self, vervet, *options, environment=None):
-        environment = {**os.environ, **(environment or {})}
-        command = [vervet, "run", "-m", "512", *options]
+    def __init__(self, command, environment=None):
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
         )
         self.output = b""
         self.position = 0
+        self.expect(PROMPT)
 
-    def expect(self, text, limit=180):
+    def expect(self, text, limit=300):
         """Waits for `text`; what came before it."""
         end = time.monotonic() + limit
         while text not in self.output[self.position :]:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, end - time.monotonic()))
             data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             if not data:
-                raise RuntimeError(f"{text} did not come: {self.output[self.position:][-2000:].decode(errors='replace')}")
+                rest = self.output[self.position :][-2000:].decode(errors="replace")
+                raise RuntimeError(f"{text} did not come: {rest}")
             self.output += data
         found = self.output.index(text, self.position)
         before = self.output[self.position : found]
         self.position = found + len(text)
         return before.decode(errors="replace")
 
-    def boot(self):
-        self.expect(PROMPT)
-
-    def run(self, command, limit=180):
-        """Has the shell run a command that has to succeed; its output."""
-        self.process.stdin.write(command.encode() + b'; echo "<$?>"\n')
+    def try_run(self, command, limit=300):
+        """Has the shell run a command; its exit status and output."""
+        # The echo of the command does not hold what the shell makes of it.
+        self.process.stdin.write(command.encode() + b'; echo "status=$?"\n')
         self.process.stdin.flush()
-        self.expect(b'"<$?>"\r\n', limit)
-        output = self.expect(b"<", limit)
-        while not self.output[self.position :].startswith(b"0>"):
-            if self.output[self.position :][:4].strip(b"0123456789") == b">":
-                raise RuntimeError(f"{command}: failed: {output}")
-            output += "<" + self.expect(b"<", limit)
+        self.expect(b'"status=$?"', limit)
+        output = self.expect(b"status=", limit)
+        status = int(self.expect(b"\r", limit))
         self.expect(PROMPT, limit)
+        return status, output
+
+    def run(self, command, limit=300):
+        """The same for a command that has to succeed; its output."""
+        status, output = self.try_run(command, limit)
+        if status != 0:
+            raise RuntimeError(f"{command}: exit status {status}: {output}")
         return output
 
     def configured(self):
         """Waits for an address; it."""
-        self.run("i=0; until ip route | grep -q default || [ $i = 300 ]; do i=$((i + 1)); sleep 0.1; done")
+        self.run("until ip route | grep -q default; do sleep 0.1; done")
         return self.run("ip -4 addr show eth0 | grep -o '10.0.2.[0-9]*/' | tr -d /").strip()
 
     def kill(self):

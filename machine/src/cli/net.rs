@@ -150,7 +150,8 @@ pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
         let asked = option.configuration().map_or(&[][..], |configuration| &configuration.forwards);
         for (asked, forward) in asked.iter().zip(&forwards) {
             if asked.host.port() == 0 {
-                eprintln!("vervet: {} port {} leads to the guest's {}", forward.protocol, forward.host, forward.guest);
+                let Forward { protocol, host, guest, guest_port } = forward;
+                eprintln!("vervet: {protocol} port {host} leads to the guest's {guest}:{guest_port}");
             }
         }
         let network: Arc<dyn NetworkBackend> = match &option.capture {

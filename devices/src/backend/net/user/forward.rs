@@ -1,10 +1,11 @@
 //! Port forwards: ports of the host's that lead to the guest.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::FIRST_GUEST;
+use super::dhcp::is_host_name;
 
 /// The transport protocol of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,16 +25,36 @@ impl fmt::Display for Protocol {
     }
 }
 
+/// Where a forward finds its guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guest {
+    /// By address.
+    Address(Ipv4Addr),
+    /// By the host name with which it asks for a lease.
+    Name(String),
+}
+
+impl fmt::Display for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Guest::Address(address) => address.fmt(f),
+            Guest::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 /// A forward: "tcp:127.0.0.1:2222-:22". The host's address is the loopback's if it is left out, the guest's the first
 /// one that is leased. The host's port 0 stands for any free one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The protocol.
     pub protocol: Protocol,
     /// Where the host listens.
     pub host: SocketAddr,
-    /// Where it leads.
-    pub guest: SocketAddrV4,
+    /// The guest to which it leads.
+    pub guest: Guest,
+    /// The port there.
+    pub guest_port: u16,
 }
 
 /// A text is no forward.
@@ -61,24 +82,25 @@ impl FromStr for Forward {
             None => host.parse().ok(),
         };
         let host = host.ok_or_else(|| error("the host's end is no address and port"))?;
-        let guest = match guest.strip_prefix(':') {
-            Some(port) => port.parse().map(|port| SocketAddrV4::new(FIRST_GUEST, port)).ok(),
-            None => guest.parse().ok(),
+        let (guest, port) = guest.rsplit_once(':').ok_or_else(|| error("the guest's port is missing"))?;
+        let guest_port = port.parse().ok().filter(|port| *port != 0);
+        let guest_port = guest_port.ok_or_else(|| error("the guest's port is no number from 1 to 65535"))?;
+        let is_letter = |byte: u8| byte.is_ascii_alphabetic();
+        let guest = match guest.parse() {
+            Ok(address) if super::is_guest(address) => Guest::Address(address),
+            Ok(_) => return Err(error("the guest's address is not in 10.0.2.4 to 10.0.2.254")),
+            Err(_) if guest.is_empty() => Guest::Address(FIRST_GUEST),
+            // An address with a slip of the pen is no name.
+            Err(_) if is_host_name(guest) && guest.bytes().any(is_letter) => Guest::Name(guest.into()),
+            Err(_) => return Err(error("the guest's end is no address or name")),
         };
-        let guest = guest.ok_or_else(|| error("the guest's end is no address and port"))?;
-        if guest.port() == 0 {
-            return Err(error("the guest's port is missing"));
-        }
-        if !super::is_guest(*guest.ip()) {
-            return Err(error("the guest's address is not in 10.0.2.4 to 10.0.2.254"));
-        }
-        Ok(Self { protocol, host, guest })
+        Ok(Self { protocol, host, guest, guest_port })
     }
 }
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}-{}", self.protocol, self.host, self.guest)
+        write!(f, "{}:{}-{}:{}", self.protocol, self.host, self.guest, self.guest_port)
     }
 }
 
@@ -93,6 +115,7 @@ mod tests {
             ("tcp::2222-:22", "tcp:127.0.0.1:2222-10.0.2.15:22"),
             (":0.0.0.0:0-10.0.2.16:22", "tcp:0.0.0.0:0-10.0.2.16:22"),
             ("udp:[::1]:53-:53", "udp:[::1]:53-10.0.2.15:53"),
+            ("tcp::80-web-2:8080", "tcp:127.0.0.1:80-web-2:8080"),
         ] {
             assert_eq!(text.parse::<Forward>().unwrap().to_string(), meaning);
         }
@@ -110,6 +133,10 @@ mod tests {
             "tcp::1-10.0.2.2:1",
             "tcp::1-",
             "tcp:-:1",
+            "tcp::1-web",
+            "tcp::1-a.b:1",
+            "tcp::1-10.0.2:1",
+            "tcp::1--web:1",
         ] {
             assert!(wrong.parse::<Forward>().is_err(), "{wrong}");
         }

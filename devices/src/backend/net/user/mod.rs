@@ -47,7 +47,7 @@ use output::Output;
 use policy::{Policy, Target};
 
 pub use dhcp::is_host_name;
-pub use forward::{Forward, ForwardError, Protocol};
+pub use forward::{Forward, ForwardError, Guest, Protocol};
 
 /// The router's address, and the host's as its guests see it.
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
@@ -273,7 +273,8 @@ fn raise_open_files() {
 
 struct Listener {
     socket: TcpListener,
-    guest: SocketAddrV4,
+    guest: Guest,
+    guest_port: u16,
     readable: bool,
 }
 
@@ -295,6 +296,14 @@ struct Router {
     poll: Poll,
     #[cfg(test)]
     rounds: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// The address of a forward's guest, if it is there.
+fn find(dhcp: &dhcp::Server, guest: &Guest, now: Instant) -> Option<Ipv4Addr> {
+    match guest {
+        Guest::Address(address) => Some(*address),
+        Guest::Name(name) => dhcp.address_of(name, now),
+    }
 }
 
 /// What a router is made with.
@@ -345,32 +354,40 @@ impl Router {
         }
         let forwards: Result<Vec<_>, _> = forwards
             .into_iter()
-            .map(|forward| router.listen(forward).map_err(|source| UserNetworkError::Forward { forward, source }))
+            .map(|forward| match router.listen(&forward) {
+                Ok(host) => Ok(Forward { host, ..forward }),
+                Err(source) => Err(UserNetworkError::Forward { forward, source }),
+            })
             .collect();
         Ok((router, link, waker, forwards?))
     }
 
     /// Listens where `forward` says, and returns where that really is.
-    fn listen(&mut self, forward: Forward) -> io::Result<Forward> {
+    fn listen(&mut self, forward: &Forward) -> io::Result<SocketAddr> {
         let registry = self.poll.registry();
-        let host = match forward.protocol {
+        match forward.protocol {
             Protocol::Tcp => {
                 let mut socket = TcpListener::bind(forward.host)?;
                 let token = token(Kind::Listener, self.listeners.len() as u64);
                 registry.register(&mut socket, token, Interest::READABLE)?;
                 let host = socket.local_addr()?;
-                self.listeners.push(Listener { socket, guest: forward.guest, readable: false });
-                host
+                self.listeners.push(Listener {
+                    socket,
+                    guest: forward.guest.clone(),
+                    guest_port: forward.guest_port,
+                    readable: false,
+                });
+                Ok(host)
             }
             Protocol::Udp => {
                 let socket = UdpSocket::bind(forward.host)?;
                 let host = socket.local_addr()?;
                 let index = self.udp_forwards.len() as u64;
-                self.udp_forwards.push(udp::Forward::new(socket, forward.guest, index, registry)?);
-                host
+                let guest = forward.guest.clone();
+                self.udp_forwards.push(udp::Forward::new(socket, guest, forward.guest_port, index, registry)?);
+                Ok(host)
             }
-        };
-        Ok(Forward { host, ..forward })
+        }
     }
 
     fn run(mut self, quit: &AtomicBool) {
@@ -429,12 +446,13 @@ impl Router {
 
     /// Does what can be done without waiting.
     fn serve(&mut self) {
-        let Self { flows, mappings, pings, dns, udp_forwards, output, buffer, clock, poll, .. } = self;
+        let Self { flows, mappings, pings, dhcp, dns, udp_forwards, output, buffer, clock, poll, .. } = self;
         dns.run(poll.registry(), output, buffer);
         pings.run(output, buffer);
         mappings.run(output, buffer);
+        let now = Instant::now();
         for forward in udp_forwards {
-            forward.run(output, buffer);
+            forward.run(|guest| find(dhcp, guest, now), output, buffer);
         }
         flows.run(clock, output);
         self.accept();
@@ -451,7 +469,11 @@ impl Router {
                 match listener.socket.accept() {
                     Ok((socket, peer)) => {
                         let registry = self.poll.registry();
-                        self.flows.forward(socket, peer, listener.guest, registry, &self.clock, &mut self.output);
+                        // A guest that nobody knows by its name is not there: the connection ends.
+                        if let Some(guest) = find(&self.dhcp, &listener.guest, Instant::now()) {
+                            let guest = SocketAddrV4::new(guest, listener.guest_port);
+                            self.flows.forward(socket, peer, guest, registry, &self.clock, &mut self.output);
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.readable = false,
                     Err(error) if tcp::is_shortage(&error) => {

@@ -11,7 +11,7 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry};
 
 use super::output::Output;
-use super::{Kind, ROUTER, token};
+use super::{Guest, Kind, ROUTER, token};
 
 /// Mappings at a time; the one that was silent for longest gives way.
 const MOST_MAPPINGS: usize = 1024;
@@ -160,7 +160,8 @@ impl Mappings {
 /// A port of the host's that leads to one of the guest's.
 pub struct Forward {
     socket: UdpSocket,
-    guest: SocketAddrV4,
+    guest: Guest,
+    guest_port: u16,
     /// By the router's port under which the guest sees them.
     peers: HashMap<u16, Peer>,
     /// The same the other way round.
@@ -171,10 +172,25 @@ pub struct Forward {
 }
 
 impl Forward {
-    pub fn new(mut socket: UdpSocket, guest: SocketAddrV4, index: u64, registry: &Registry) -> std::io::Result<Self> {
+    pub fn new(
+        mut socket: UdpSocket,
+        guest: Guest,
+        guest_port: u16,
+        index: u64,
+        registry: &Registry,
+    ) -> std::io::Result<Self> {
         registry.register(&mut socket, token(Kind::UdpForward, index), Interest::READABLE)?;
         let (peers, ports, addresses) = Default::default();
-        Ok(Self { socket, guest, peers, ports, addresses, next_port: FIRST_EPHEMERAL_PORT, readable: false })
+        Ok(Self {
+            socket,
+            guest,
+            guest_port,
+            peers,
+            ports,
+            addresses,
+            next_port: FIRST_EPHEMERAL_PORT,
+            readable: false,
+        })
     }
 
     pub fn ready(&mut self) {
@@ -185,7 +201,7 @@ impl Forward {
     /// answer.
     pub fn send(&mut self, guest: SocketAddrV4, port: u16, data: &[u8]) -> bool {
         let (Some(peer), Some(&address)) = (self.peers.get_mut(&port), self.addresses.get(&port)) else { return false };
-        if guest.port() != self.guest.port() || peer.used.elapsed() > LIFETIME {
+        if guest.port() != self.guest_port || peer.used.elapsed() > LIFETIME {
             return false;
         }
         peer.used = Instant::now();
@@ -223,13 +239,19 @@ impl Forward {
         port
     }
 
-    /// Passes on what has arrived, as far as there is room on the way to the guest.
-    pub fn run(&mut self, output: &mut Output, buffer: &mut [u8]) {
+    /// Passes on what has arrived, as far as there is room on the way to the guest, which `find` knows.
+    pub fn run(&mut self, find: impl Fn(&Guest) -> Option<Ipv4Addr>, output: &mut Output, buffer: &mut [u8]) {
+        if !self.readable {
+            return;
+        }
+        let guest = find(&self.guest).map(|address| SocketAddrV4::new(address, self.guest_port));
         while self.readable && output.has_room() {
             match self.socket.recv_from(buffer) {
                 Ok((length, from)) => {
                     let from = SocketAddrV4::new(ROUTER, self.port_of(from));
-                    output.datagram(from, self.guest, &buffer[..length]);
+                    if let Some(guest) = guest {
+                        output.datagram(from, guest, &buffer[..length]);
+                    }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
                 Err(_) => self.readable = false,

@@ -40,10 +40,11 @@ class Guest:
 
     def try_run(self, command, limit=300):
         """Has the shell run a command; its exit status and output."""
-        # The echo of the command does not hold what the shell makes of it.
-        self.process.stdin.write(command.encode() + b'; echo "status=$?"\n')
+        # The echo of the line, which may be cut into lines of the terminal's, does not hold these marks.
+        line = f"echo 'be''gin'; {command}; echo 'sta''tus='$?\n"
+        self.process.stdin.write(line.encode())
         self.process.stdin.flush()
-        self.expect(b'"status=$?"', limit)
+        self.expect(b"begin\r\n", limit)
         output = self.expect(b"status=", limit)
         status = int(self.expect(b"\r", limit))
         self.expect(PROMPT, limit)

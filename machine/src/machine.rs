@@ -19,8 +19,10 @@ use serde::{Deserialize, Serialize};
 pub enum Event {
     /// The guest pressed the power switch; its harts have been told to pause.
     Power(PowerRequest),
-    /// The user wants to leave: the console's escape key, a signal.
+    /// The user wants to leave at once: the console's escape key, a signal.
     Quit,
+    /// The user wants the guest to shut down: another escape key, other signals.
+    PowerKey,
     /// A page that is being watched was written.
     Watch,
     /// A hart's thread ended with a panic: a bug of the emulator.
@@ -252,8 +254,10 @@ impl Machine {
     /// Puts devices and harts into their reset state and forgets what the guest has sent before; the user's wish to
     /// leave is kept. The machine must be paused; RAM keeps what it has.
     pub fn reset(&mut self) {
-        if self.received.try_iter().filter(|event| *event == Event::Quit).count() > 0 {
-            self.common.events.send(Event::Quit);
+        let wishes: Vec<_> =
+            self.received.try_iter().filter(|event| matches!(event, Event::Quit | Event::PowerKey)).collect();
+        for wish in wishes {
+            self.common.events.send(wish);
         }
         for mapped in self.bus.devices() {
             mapped.device.reset();

@@ -1,11 +1,16 @@
 //! The block device (virtio 1.3 §5.2) on a [`Disk`].
 //!
-//! One thread serves the requests one after the other, so that a flush covers every write that was completed before
-//! it. Data passes through a bounded buffer: guest memory is touched under the session's lock only, the disk without
-//! it.
+//! Several threads take requests from all queues. A request that the host can answer from its memory is answered at
+//! once; before one that waits for the host's disk, the thread hands the queues over to another, so that many requests
+//! wait at the same time. A flush covers every write that was completed before it was made available (§5.2.6.1): the
+//! disk's flush covers what has returned before it begins.
+//!
+//! Data passes through a bounded buffer: guest memory is touched under the session's lock only, the disk without it.
+//! Requests of an ended session that are still at the disk ([`Flights`]) hold up those of the next: no old write falls
+//! on a new one.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bus::StateError;
@@ -15,10 +20,14 @@ use super::spec::{blk as spec, device};
 use super::worker::{Events, Generation, Port, Service, Waker};
 use super::{Buffers, Chain, read_config_bytes};
 use crate::backend::disk::Disk;
+use crate::backend::disk::file::Aligned;
 use crate::lock;
 
-const QUEUE: u16 = 0;
 const QUEUE_SIZE: u16 = 256;
+/// Most queues: more than a few harts gain nothing by them.
+const MOST_QUEUES: u64 = 16;
+/// Threads: how many requests can wait for the host's disk at a time.
+const THREADS: usize = 8;
 /// Data buffers of a request: the longest chain less header and status.
 const SEGMENTS: u32 = QUEUE_SIZE as u32 - 2;
 /// Sectors of a discard range: 2 GiB.
@@ -31,6 +40,8 @@ const MAX_RANGES: u32 = 32;
 const BUFFER_SIZE: usize = 256 << 10;
 /// How long completions are gathered before the driver is interrupted, and a batch lasts.
 const BATCH_TIME: Duration = Duration::from_micros(500);
+/// The user is told of failures of the host no more often than this.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// log2 of the sectors in a 4 KiB block, which hosts' file systems like best.
 const PHYSICAL_BLOCK_EXPONENT: u8 = 3;
@@ -42,8 +53,10 @@ pub struct SerialError(String);
 
 /// How a request ended, if not well.
 enum Failure {
-    /// `VIRTIO_BLK_S_IOERR`.
+    /// `VIRTIO_BLK_S_IOERR` for what the driver asked.
     Io,
+    /// `VIRTIO_BLK_S_IOERR` for what the host said.
+    Host(io::Error),
     /// `VIRTIO_BLK_S_UNSUPP`.
     Unsupported,
     /// The driver has reset the device meanwhile.
@@ -54,8 +67,7 @@ enum Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        tracing::warn!("virtio-blk: the host's disk failed: {error}");
-        Failure::Io
+        Failure::Host(error)
     }
 }
 
@@ -63,8 +75,105 @@ impl From<io::Error> for Failure {
 pub struct Blk {
     disk: Arc<dyn Disk>,
     serial: [u8; spec::ID_SIZE],
-    /// Used by the worker's thread alone.
-    buffer: Mutex<Vec<u8>>,
+    queue_sizes: Vec<u16>,
+    /// Those that no thread uses.
+    buffers: Mutex<Vec<Aligned>>,
+    flights: Flights,
+    complaints: Mutex<Complaints>,
+    waker: OnceLock<Waker>,
+}
+
+/// Requests between their being taken from a queue and their end.
+#[derive(Default)]
+struct Flights {
+    state: Mutex<FlightsState>,
+    landed: Condvar,
+}
+
+#[derive(Default)]
+struct FlightsState {
+    /// Of each queue: how often it began anew, and its requests since then.
+    queues: Vec<(u64, usize)>,
+    /// Requests from before.
+    stale: usize,
+}
+
+/// A request in flight.
+struct Flight<'a> {
+    flights: &'a Flights,
+    queue: u16,
+    epoch: u64,
+}
+
+impl Flights {
+    /// A request of `queue` is taken. Called with the session locked.
+    fn begin(&self, queue: u16) -> Flight<'_> {
+        let (epoch, count) = &mut lock(&self.state).queues[usize::from(queue)];
+        *count += 1;
+        Flight { flights: self, queue, epoch: *epoch }
+    }
+
+    /// `queue`, or each of them, begins anew. Called with the session locked.
+    fn reset(&self, queue: Option<u16>) {
+        let state = &mut *lock(&self.state);
+        for (index, (epoch, count)) in state.queues.iter_mut().enumerate() {
+            if queue.is_none_or(|queue| usize::from(queue) == index) {
+                *epoch += 1;
+                state.stale += std::mem::take(count);
+            }
+        }
+    }
+}
+
+impl Flight<'_> {
+    /// Waits until nothing of an earlier session is at the disk; `false` if the request itself is of such a one.
+    fn cleared(&self) -> bool {
+        let mut state = lock(&self.flights.state);
+        loop {
+            if state.queues[usize::from(self.queue)].0 != self.epoch {
+                return false;
+            }
+            if state.stale == 0 {
+                return true;
+            }
+            state = self.flights.landed.wait(state).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let state = &mut *lock(&self.flights.state);
+        let (epoch, count) = &mut state.queues[usize::from(self.queue)];
+        if *epoch == self.epoch {
+            *count -= 1;
+        } else {
+            state.stale -= 1;
+            self.flights.landed.notify_all();
+        }
+    }
+}
+
+/// Tells the user of the host's failures, not too often.
+#[derive(Default)]
+struct Complaints {
+    last: Option<Instant>,
+    silent: u64,
+}
+
+impl Complaints {
+    fn add(&mut self, disk: &dyn Disk, error: &io::Error) {
+        if self.last.is_some_and(|last| last.elapsed() < COMPLAINT_INTERVAL) {
+            self.silent += 1;
+            return;
+        }
+        let more = match std::mem::take(&mut self.silent) {
+            0 => String::new(),
+            count => format!(" ({count} more since the last message)"),
+        };
+        self.last = Some(Instant::now());
+        tracing::error!("disk image {}: {error}; the guest sees an I/O error{more}", disk.name());
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +185,7 @@ struct State {
 /// A request under way.
 struct Request<'a> {
     port: &'a Port,
+    queue: u16,
     chain: &'a Chain,
     generation: Generation,
 }
@@ -91,7 +201,7 @@ impl Request<'_> {
 
     fn copy(&self, copy: impl FnOnce(&bus::Ram) -> Option<()>) -> Result<(), Failure> {
         let mut session = self.port.session_of(self.generation).ok_or(Failure::Dropped)?;
-        copy(session.ram(QUEUE).ok_or(Failure::Dropped)?).ok_or(Failure::Malformed)
+        copy(session.ram(self.queue).ok_or(Failure::Dropped)?).ok_or(Failure::Malformed)
     }
 }
 
@@ -108,7 +218,24 @@ impl Blk {
     pub fn new(disk: Arc<dyn Disk>, serial: &str) -> Result<Self, SerialError> {
         let mut id = [0; spec::ID_SIZE];
         id.get_mut(..serial.len()).ok_or_else(|| SerialError(serial.into()))?.copy_from_slice(serial.as_bytes());
-        Ok(Self { disk, serial: id, buffer: Mutex::new(Vec::new()) })
+        let blk = Self {
+            disk,
+            serial: id,
+            queue_sizes: Vec::new(),
+            buffers: Mutex::default(),
+            flights: Flights::default(),
+            complaints: Mutex::default(),
+            waker: OnceLock::new(),
+        };
+        Ok(blk.with_queues(1))
+    }
+
+    /// The same with a queue for each of `harts`, as far as it is of use.
+    pub fn with_queues(mut self, harts: u64) -> Self {
+        let count = harts.clamp(1, MOST_QUEUES) as usize;
+        self.queue_sizes = vec![QUEUE_SIZE; count];
+        lock(&self.flights.state).queues = vec![(0, 0); count];
+        self
     }
 
     fn sectors(&self) -> u64 {
@@ -124,6 +251,7 @@ impl Blk {
         put(20, &(spec::SECTOR_SIZE as u32).to_le_bytes());
         put(24, &[PHYSICAL_BLOCK_EXPONENT, 0]);
         put(26, &1u16.to_le_bytes()); // min_io_size in blocks; no opt_io_size.
+        put(34, &(self.queue_sizes.len() as u16).to_le_bytes());
         if !self.disk.read_only() {
             put(36, &MAX_DISCARD_SECTORS.to_le_bytes());
             put(40, &MAX_RANGES.to_le_bytes());
@@ -146,22 +274,31 @@ impl Blk {
         if self.disk.read_only() { Err(Failure::Io) } else { Ok(()) }
     }
 
-    /// Does what `request` asks for; counts in `written` the bytes that the guest was given from the start.
-    fn perform(&self, request: &Request, features: &Negotiated, written: &mut u64) -> Result<(), Failure> {
+    /// Does what `request` asks for; counts in `written` the bytes that the guest was given from the start. Calls `wait`
+    /// before it waits for the host's disk.
+    fn perform(
+        &self,
+        request: &Request,
+        features: &Negotiated,
+        buffer: &mut [u8],
+        written: &mut u64,
+        mut wait: impl FnMut(),
+    ) -> Result<(), Failure> {
         let (readable, writable): (&Buffers, &Buffers) = (&request.chain.readable, &request.chain.writable);
         let mut header = [0; spec::HEADER_SIZE as usize];
         let data_out = readable.len().checked_sub(spec::HEADER_SIZE).ok_or(Failure::Malformed)?;
         let data_in = writable.len().checked_sub(1).ok_or(Failure::Malformed)?;
         request.read(0, &mut header)?;
         let sector = le_u64(&header[8..]);
-        let buffer = &mut *lock(&self.buffer);
-        buffer.resize(BUFFER_SIZE, 0);
         match le_u32(&header[..4]) {
             spec::T_IN => {
                 let offset = self.range(sector, data_in)?;
                 while *written < data_in {
                     let piece = &mut buffer[..(data_in - *written).min(BUFFER_SIZE as u64) as usize];
-                    self.disk.read_at(offset + *written, piece)?;
+                    if !self.disk.read_now(offset + *written, piece)? {
+                        wait();
+                        self.disk.read_at(offset + *written, piece)?;
+                    }
                     request.write(*written, piece)?;
                     *written += piece.len() as u64;
                 }
@@ -174,16 +311,23 @@ impl Blk {
                 while done < data_out {
                     let piece = &mut buffer[..(data_out - done).min(BUFFER_SIZE as u64) as usize];
                     request.read(spec::HEADER_SIZE + done, piece)?;
+                    if self.disk.writes_wait() {
+                        wait();
+                    }
                     self.disk.write_at(offset + done, piece)?;
                     done += piece.len() as u64;
                 }
                 // A driver that cannot flush relies on a write-through cache (§5.2.6.2).
                 if !features.flush {
+                    wait();
                     self.disk.flush()?;
                 }
                 Ok(())
             }
-            spec::T_FLUSH => Ok(self.disk.flush()?),
+            spec::T_FLUSH => {
+                wait();
+                Ok(self.disk.flush()?)
+            }
             spec::T_GET_ID => {
                 let id = &self.serial[..data_in.min(spec::ID_SIZE as u64) as usize];
                 request.write(0, id)?;
@@ -191,11 +335,13 @@ impl Blk {
                 Ok(())
             }
             spec::T_DISCARD if features.discard => {
+                wait();
                 self.ranges(request, data_out, MAX_DISCARD_SECTORS, 0, |offset, length, _| {
                     self.disk.discard(offset, length)
                 })
             }
             spec::T_WRITE_ZEROES if features.write_zeroes => {
+                wait();
                 let allowed = spec::RANGE_F_UNMAP;
                 self.ranges(request, data_out, MAX_WRITE_ZEROES_SECTORS, allowed, |offset, length, flags| {
                     self.disk.write_zeroes(offset, length, flags & spec::RANGE_F_UNMAP != 0)
@@ -241,6 +387,59 @@ impl Blk {
         Ok(())
     }
 
+    fn queue_events(&self) -> Events {
+        (0..self.queue_sizes.len() as u16).fold(Events::NONE, |events, queue| events.or(Events::queue(queue)))
+    }
+
+    /// Serves `queue` for a while; returns it if there is more. `events`, that and all other queues that this thread is
+    /// to serve, are handed over before it waits.
+    fn serve_queue(&self, port: &Port, queue: u16, events: Events, buffer: &mut [u8]) -> Events {
+        let start = Instant::now();
+        loop {
+            let Some(mut session) = port.session() else {
+                return Events::NONE;
+            };
+            if start.elapsed() > BATCH_TIME {
+                session.interrupt(queue);
+                return Events::queue(queue);
+            }
+            session.disable_notifications(queue);
+            let Some(chain) = session.pop(queue) else {
+                session.interrupt(queue);
+                if session.enable_notifications(queue) {
+                    continue;
+                }
+                return Events::NONE;
+            };
+            let request = Request { port, queue, chain: &chain, generation: session.generation(queue) };
+            let features = Negotiated {
+                flush: session.has(spec::F_FLUSH),
+                discard: session.has(spec::F_DISCARD),
+                write_zeroes: session.has(spec::F_WRITE_ZEROES),
+            };
+            let flight = self.flights.begin(queue);
+            drop(session);
+            if !flight.cleared() {
+                continue;
+            }
+            let (mut written, mut waited) = (0, false);
+            let wait = || {
+                if !std::mem::replace(&mut waited, true) {
+                    // What is complete is told before the wait, too.
+                    if let Some(mut session) = port.session_of(request.generation) {
+                        session.interrupt(queue);
+                    }
+                    if let Some(waker) = self.waker.get() {
+                        waker.hand_over(self.queue_events().intersection(events));
+                    }
+                }
+            };
+            let outcome = self.perform(&request, &features, buffer, &mut written, wait);
+            self.finish(&request, outcome, written);
+            drop(flight);
+        }
+    }
+
     fn finish(&self, request: &Request, outcome: Result<(), Failure>, written: u64) {
         let Some(mut session) = request.port.session_of(request.generation) else {
             return;
@@ -248,16 +447,20 @@ impl Blk {
         let status = match outcome {
             Ok(()) => spec::S_OK,
             Err(Failure::Io) => spec::S_IOERR,
+            Err(Failure::Host(error)) => {
+                lock(&self.complaints).add(&*self.disk, &error);
+                spec::S_IOERR
+            }
             Err(Failure::Unsupported) => spec::S_UNSUPP,
             Err(Failure::Dropped) => return,
             Err(Failure::Malformed) => return session.fail(&"a block request without header or status"),
         };
         let writable = &request.chain.writable;
         let at = writable.len() - 1;
-        if session.ram(QUEUE).is_some_and(|ram| writable.write(ram, at, &[status]).is_some()) {
+        if session.ram(request.queue).is_some_and(|ram| writable.write(ram, at, &[status]).is_some()) {
             // The status counts if no gap precedes it (§2.7.8.2).
             let written = if written == at { at + 1 } else { written };
-            session.complete(QUEUE, request.chain, written as u32);
+            session.complete(request.queue, request.chain, written as u32);
         }
     }
 }
@@ -280,54 +483,43 @@ impl Service for Blk {
 
     fn features(&self) -> u64 {
         let common = spec::F_SEG_MAX | spec::F_BLK_SIZE | spec::F_TOPOLOGY | spec::F_FLUSH;
+        let common = if self.queue_sizes.len() > 1 { common | spec::F_MQ } else { common };
         common | if self.disk.read_only() { spec::F_RO } else { spec::F_DISCARD | spec::F_WRITE_ZEROES }
     }
 
     fn queue_sizes(&self) -> &[u16] {
-        &[QUEUE_SIZE]
+        &self.queue_sizes
+    }
+
+    fn threads(&self) -> usize {
+        THREADS
     }
 
     fn read_config(&self, offset: u64, bytes: &mut [u8]) {
         read_config_bytes(&self.config(), offset, bytes);
     }
 
-    fn attach(&self, _waker: Waker) {}
-
-    fn serve(&self, port: &Port, events: Events) -> Events {
-        if !events.intersects(Events::queue(QUEUE)) {
-            return Events::NONE;
-        }
-        let start = Instant::now();
-        loop {
-            let Some(mut session) = port.session() else {
-                return Events::NONE;
-            };
-            if start.elapsed() > BATCH_TIME {
-                session.interrupt(QUEUE);
-                return Events::queue(QUEUE);
-            }
-            session.disable_notifications(QUEUE);
-            let Some(chain) = session.pop(QUEUE) else {
-                session.interrupt(QUEUE);
-                if session.enable_notifications(QUEUE) {
-                    continue;
-                }
-                return Events::NONE;
-            };
-            let request = Request { port, chain: &chain, generation: session.generation() };
-            let features = Negotiated {
-                flush: session.has(spec::F_FLUSH),
-                discard: session.has(spec::F_DISCARD),
-                write_zeroes: session.has(spec::F_WRITE_ZEROES),
-            };
-            drop(session);
-            let mut written = 0;
-            let outcome = self.perform(&request, &features, &mut written);
-            self.finish(&request, outcome, written);
-        }
+    fn attach(&self, waker: Waker) {
+        // Called once.
+        let _ = self.waker.set(waker);
     }
 
-    fn reset(&self) {}
+    fn serve(&self, port: &Port, events: Events) -> Events {
+        let mut buffer = lock(&self.buffers).pop().unwrap_or_else(|| Aligned::new(BUFFER_SIZE));
+        let mut left = events;
+        for queue in 0..self.queue_sizes.len() as u16 {
+            if left.intersects(Events::queue(queue)) {
+                left = left.without(Events::queue(queue)).or(self.serve_queue(port, queue, left, buffer.bytes()));
+            }
+        }
+        lock(&self.buffers).push(buffer);
+        // Others than of queues mean nothing here.
+        self.queue_events().intersection(left)
+    }
+
+    fn reset(&self, queue: Option<u16>) {
+        self.flights.reset(queue);
+    }
 
     fn save(&self) -> Result<Vec<u8>, StateError> {
         bus::save(self.name(), &State { sectors: self.sectors() })
@@ -644,22 +836,101 @@ mod tests {
             settle(&driver);
             put_header(&driver, spec::T_FLUSH, 0);
             let gate = lock(&disk.gate);
-            driver.add(0, &[readable(HEADER, 16), writable(STATUS, 1)]);
-            assert!(driver.wants_notification(0, 0));
-            driver.notify(0);
-            wait_until("the first request", || disk.begun.load(Ordering::SeqCst) == 1);
-            for old in 1..4 {
-                driver.add(0, &[readable(HEADER, 16), writable(STATUS, 1)]);
-                assert!(!driver.wants_notification(0, old));
+            let chain = [readable(HEADER, 16), writable(STATUS, 1)];
+            for request in 0..THREADS {
+                driver.add(0, &chain);
+                // The thread before has handed the queue over to one that sees this by itself or asks to be notified.
+                wait_until("the request", || {
+                    if driver.wants_notification(0, request as u16) {
+                        driver.notify(0);
+                    }
+                    disk.begun.load(Ordering::SeqCst) as usize == request + 1
+                });
+            }
+            for old in 0..3 {
+                driver.add(0, &chain);
+                assert!(!driver.wants_notification(0, THREADS as u16 + old));
             }
             drop(gate);
-            for _ in 0..4 {
+            for _ in 0..THREADS + 3 {
                 driver.wait_used(0);
             }
             settle(&driver);
-            driver.add(0, &[readable(HEADER, 16), writable(STATUS, 1)]);
-            assert!(driver.wants_notification(0, 4), "idle again");
+            driver.add(0, &chain);
+            assert!(driver.wants_notification(0, THREADS as u16 + 3), "idle again");
         }
+    }
+
+    #[test]
+    fn requests_that_wait_do_so_together() {
+        let disk = TestDisk::new(64, false);
+        let mut driver = machine(&disk, ALL, 64);
+        put_header(&driver, spec::T_IN, 1);
+        let gate = lock(&disk.gate);
+        for i in 0..THREADS as u64 {
+            driver.add(0, &[readable(HEADER, 16), writable(PAYLOAD + 512 * i, 512), writable(STATUS, 1)]);
+        }
+        driver.notify(0);
+        wait_until("all of them", || disk.begun.load(Ordering::SeqCst) as usize == THREADS);
+        drop(gate);
+        for _ in 0..THREADS {
+            assert_eq!(driver.wait_used(0).1, 513);
+        }
+        assert_eq!(driver.bytes(PAYLOAD, 512 * THREADS), vec![1; 512 * THREADS]);
+    }
+
+    #[test]
+    fn an_old_write_does_not_fall_on_a_new_one() {
+        let disk = TestDisk::new(64, false);
+        let mut driver = machine(&disk, ALL, 16);
+        let write = |driver: &mut Driver, value: u8| {
+            driver.ram.write(PAYLOAD, &[value; 512]).unwrap();
+            put_header(driver, spec::T_OUT, 1);
+            driver.add(0, &[readable(HEADER, 16), readable(PAYLOAD, 512), writable(STATUS, 1)]);
+            driver.notify(0);
+        };
+        let gate = lock(&disk.gate);
+        write(&mut driver, 0x11);
+        wait_until("the old write", || disk.begun.load(Ordering::SeqCst) == 1);
+        driver.initialise(ALL, 16);
+        write(&mut driver, 0x22);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(disk.begun.load(Ordering::SeqCst), 1, "the new one waits");
+        drop(gate);
+        driver.wait_used(0);
+        assert_eq!((disk.begun.load(Ordering::SeqCst), &lock(&disk.data)[512..1024]), (2, &[0x22; 512][..]));
+    }
+
+    #[test]
+    fn several_queues() {
+        let disk = TestDisk::new(64, false);
+        assert_eq!(Blk::new(disk.clone(), "").unwrap().with_queues(0).queue_sizes().len(), 1);
+        assert_eq!(Blk::new(disk.clone(), "").unwrap().with_queues(512).queue_sizes().len(), 16);
+        let blk = Blk::new(disk.clone(), "").unwrap().with_queues(4);
+        let mut driver = Driver::new(Box::new(Worker::new(blk).unwrap()));
+        driver.initialise(ALL, 16);
+        assert_ne!(driver.features & spec::F_MQ, 0);
+        assert_eq!((driver.mmio.read(reg::CONFIG + 34, Width::Half), driver.rings.len()), (4, 4));
+        for queue in [3, 0, 2, 1] {
+            put_header(&driver, spec::T_IN, queue);
+            let chain = [readable(HEADER, 16), writable(PAYLOAD, 512), writable(STATUS, 1)];
+            assert_eq!(driver.run(queue as usize, &chain), 513);
+            assert_eq!(driver.bytes(PAYLOAD, 512), [queue as u8; 512]);
+        }
+        // One that is disabled loses its requests; the others keep theirs.
+        put_header(&driver, spec::T_IN, 5);
+        let gate = lock(&disk.gate);
+        for queue in [1, 2] {
+            driver.add(queue, &[readable(HEADER, 16), writable(PAYLOAD, 512), writable(STATUS, 1)]);
+            driver.notify(queue);
+        }
+        wait_until("both", || disk.begun.load(Ordering::SeqCst) == 6);
+        driver.write(reg::QUEUE_SEL, 2);
+        driver.write(reg::QUEUE_READY, 0);
+        drop(gate);
+        assert_eq!(driver.wait_used(1).1, 513);
+        settle(&driver);
+        assert_eq!(driver.used_idx(2), 1);
     }
 
     /// The races that the queue's fences close: a driver that notifies and waits only as the event indices say.

@@ -164,7 +164,7 @@ impl Service for Console {
         left
     }
 
-    fn reset(&self) {
+    fn reset(&self, _queue: Option<u16>) {
         *lock(&self.state) = State::default();
     }
 

@@ -386,6 +386,10 @@ impl Disk for TestDisk {
         self.read_only
     }
 
+    fn name(&self) -> String {
+        "a test's disk".into()
+    }
+
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
         let data = self.operate()?;
         bytes.copy_from_slice(&data[offset as usize..][..bytes.len()]);

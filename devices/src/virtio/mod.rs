@@ -8,6 +8,7 @@
 
 pub mod blk;
 pub mod console;
+pub mod input;
 pub mod mmio;
 pub mod net;
 pub mod queue;

@@ -590,7 +590,7 @@ impl Service for Net {
         left
     }
 
-    fn reset(&self) {
+    fn reset(&self, _queue: Option<u16>) {
         let state = &mut *lock(&self.shared.state);
         *state = State { link_up: state.link_up, ..State::new(self.address) };
     }

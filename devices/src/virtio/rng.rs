@@ -74,7 +74,7 @@ impl Service for Rng {
         if !drained || session.enable_notifications(QUEUE) { Events::queue(QUEUE) } else { Events::NONE }
     }
 
-    fn reset(&self) {}
+    fn reset(&self, _queue: Option<u16>) {}
 
     fn save(&self) -> Result<Vec<u8>, StateError> {
         Ok(Vec::new())

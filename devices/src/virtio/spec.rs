@@ -127,6 +127,8 @@ pub mod device {
     pub const CONSOLE: u32 = 3;
     /// Entropy source.
     pub const ENTROPY: u32 = 4;
+    /// Input device.
+    pub const INPUT: u32 = 18;
 }
 
 /// The block device (§5.2).
@@ -141,6 +143,8 @@ pub mod blk {
     pub const F_FLUSH: u64 = 1 << 9;
     /// Feature: `topology` is valid.
     pub const F_TOPOLOGY: u64 = 1 << 10;
+    /// Feature: several queues.
+    pub const F_MQ: u64 = 1 << 12;
     /// Feature: the discard command.
     pub const F_DISCARD: u64 = 1 << 13;
     /// Feature: the write zeroes command.
@@ -184,6 +188,30 @@ pub mod console {
     pub const RECEIVEQ: u16 = 0;
     /// Queue of port 0 from driver to device.
     pub const TRANSMITQ: u16 = 1;
+}
+
+/// The input device (§5.8), and the numbers of Linux's input layer that it uses.
+pub mod input {
+    /// Queue of events from device to driver.
+    pub const EVENTQ: u16 = 0;
+    /// Queue of events from driver to device.
+    pub const STATUSQ: u16 = 1;
+    /// Configuration `select`: the device's name.
+    pub const CFG_ID_NAME: u8 = 0x01;
+    /// Configuration `select`: bus, vendor, product and version.
+    pub const CFG_ID_DEVIDS: u8 = 0x03;
+    /// Configuration `select`: codes of the event type in `subsel`, as a bitmap.
+    pub const CFG_EV_BITS: u8 = 0x11;
+    /// Bus of a device that is on none.
+    pub const BUS_VIRTUAL: u16 = 0x06;
+    /// Event type: the end of a report.
+    pub const EV_SYN: u16 = 0;
+    /// Its code.
+    pub const SYN_REPORT: u16 = 0;
+    /// Event type: a key is pressed (1) or released (0).
+    pub const EV_KEY: u16 = 1;
+    /// The power key.
+    pub const KEY_POWER: u16 = 116;
 }
 
 /// The network device (§5.1).

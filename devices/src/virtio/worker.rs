@@ -1,10 +1,11 @@
-//! Devices that serve their queues on a thread of their own: harts only leave a note there.
+//! Devices that serve their queues on threads of their own: harts only leave a note there.
 //!
 //! Guest memory and queues are touched under the lock of the [`Session`] alone, host I/O happens without it. A reset
 //! takes the session away under that lock: it never waits for the host, and what a request in flight brings back
-//! afterwards finds no session and is dropped. Since one thread serves all requests in order, a write of the old
-//! session cannot overtake one of the next.
+//! afterwards finds no session and is dropped. Where one thread serves all requests in order, a write of the old session
+//! cannot overtake one of the next; a service with several threads sees to that itself.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -29,6 +30,18 @@ impl Events {
     /// A notification of queue `index`.
     pub const fn queue(index: u16) -> Self {
         if index < 63 { Self(1 << index) } else { Self::NONE }
+    }
+
+    /// The set without `other`.
+    #[must_use]
+    pub const fn without(self, other: Events) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// What is in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Events) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// Whether one of `other` is in the set.
@@ -60,16 +73,26 @@ pub trait Service: Send + Sync + 'static {
     /// See [`VirtioDevice::read_config`].
     fn read_config(&self, offset: u64, bytes: &mut [u8]);
 
+    /// See [`VirtioDevice::write_config`].
+    fn write_config(&self, offset: u64, bytes: &[u8]) {
+        tracing::debug!("{}: write of {bytes:x?} to read-only configuration at {offset:#x}", self.name());
+    }
+
+    /// How many threads call [`Service::serve`], each with events that no other has been given.
+    fn threads(&self) -> usize {
+        1
+    }
+
     /// Called once, before anything else, with what wakes the worker when a backend has something new.
     fn attach(&self, waker: Waker);
 
-    /// Serves one batch of what `events` announces, on the worker's thread, and returns what is left to do. A batch is
-    /// short, so that a pause need not wait for long.
+    /// Serves one batch of what `events` announces, on one of the worker's threads, and returns what is left to do. A
+    /// batch is short, so that a pause need not wait for long.
     fn serve(&self, port: &Port, events: Events) -> Events;
 
-    /// A session begins or ends, or one of its queues does: chains that the service had begun are dropped. Called with
-    /// the session locked.
-    fn reset(&self);
+    /// A session begins or ends, or `queue` of it does: chains that the service had begun are dropped. Called with the
+    /// session locked.
+    fn reset(&self, queue: Option<u16>);
 
     /// What the service remembers besides its queues. Only called while paused.
     fn save(&self) -> Result<Vec<u8>, StateError>;
@@ -81,8 +104,22 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Default)]
 struct Slot {
     session: Option<Session>,
-    /// Changes whenever chains that were taken from the session must not be completed any more.
-    generation: u64,
+    /// Counts sessions: chains that were taken from an earlier one must not be completed any more.
+    sessions: u64,
+    /// Counts how often each queue of the session was enabled or disabled since: likewise.
+    queues: BTreeMap<u16, u64>,
+}
+
+impl Slot {
+    fn replace(&mut self, session: Option<Session>) {
+        self.sessions = self.sessions.wrapping_add(1);
+        self.queues.clear();
+        self.session = session;
+    }
+
+    fn generation(&self, queue: u16) -> Generation {
+        Generation { session: self.sessions, queue, enabled: self.queues.get(&queue).copied().unwrap_or(0) }
+    }
 }
 
 /// The session, as the worker's thread reaches it.
@@ -98,21 +135,25 @@ impl Port {
 
     /// The session from which a chain was taken, unless that chain was dropped by a reset since then.
     pub fn session_of(&self, generation: Generation) -> Option<SessionGuard<'_>> {
-        self.session().filter(|session| session.generation() == generation)
+        self.session().filter(|session| session.generation(generation.queue) == generation)
     }
 }
 
-/// Names the stretch of a session in which a chain was taken.
+/// Names the stretch of a session in which a chain was taken from a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Generation(u64);
+pub struct Generation {
+    session: u64,
+    queue: u16,
+    enabled: u64,
+}
 
 /// A locked session.
 pub struct SessionGuard<'a>(MutexGuard<'a, Slot>);
 
 impl SessionGuard<'_> {
-    /// What to hand to [`Port::session_of`] later.
-    pub fn generation(&self) -> Generation {
-        Generation(self.0.generation)
+    /// What to hand to [`Port::session_of`] later, for a chain of `queue`.
+    pub fn generation(&self, queue: u16) -> Generation {
+        self.0.generation(queue)
     }
 }
 
@@ -134,7 +175,8 @@ impl DerefMut for SessionGuard<'_> {
 struct Control {
     events: Events,
     paused: bool,
-    busy: bool,
+    /// Threads that serve.
+    busy: usize,
     quit: bool,
 }
 
@@ -142,7 +184,14 @@ struct Control {
 struct Shared {
     port: Port,
     control: Mutex<Control>,
-    changed: Condvar,
+    /// There is something to do.
+    posted: Condvar,
+    /// A thread has served.
+    served: Condvar,
+}
+
+fn wait<'a>(condition: &Condvar, control: MutexGuard<'a, Control>) -> MutexGuard<'a, Control> {
+    condition.wait(control).unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Shared {
@@ -150,11 +199,7 @@ impl Shared {
         let mut control = lock(&self.control);
         control.events = control.events.or(events);
         drop(control);
-        self.changed.notify_all();
-    }
-
-    fn wait<'a>(&self, control: MutexGuard<'a, Control>) -> MutexGuard<'a, Control> {
-        self.changed.wait(control).unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.posted.notify_one();
     }
 
     fn run(&self, service: &impl Service) {
@@ -162,20 +207,20 @@ impl Shared {
         struct Busy<'a>(&'a Shared);
         impl Drop for Busy<'_> {
             fn drop(&mut self) {
-                lock(&self.0.control).busy = false;
-                self.0.changed.notify_all();
+                lock(&self.0.control).busy -= 1;
+                self.0.served.notify_all();
             }
         }
         loop {
             let mut control = lock(&self.control);
             while !control.quit && (control.paused || control.events == Events::NONE) {
-                control = self.wait(control);
+                control = wait(&self.posted, control);
             }
             if control.quit {
                 return;
             }
             let events = std::mem::take(&mut control.events);
-            control.busy = true;
+            control.busy += 1;
             drop(control);
             let busy = Busy(self);
             let left = service.serve(&self.port, events);
@@ -187,53 +232,61 @@ impl Shared {
     }
 }
 
-/// Wakes the worker for its backend's sake, from any thread.
+/// Wakes a thread of the worker, from any thread.
 #[derive(Clone)]
 pub struct Waker(std::sync::Weak<Shared>);
 
 impl Waker {
     /// The backend has something new. Never blocks.
     pub fn wake(&self) {
+        self.hand_over(Events::BACKEND);
+    }
+
+    /// Gives what a thread will not see to for a while to one that has nothing to do, or else to the first that will
+    /// have nothing to do. Never blocks.
+    pub fn hand_over(&self, events: Events) {
         if let Some(shared) = self.0.upgrade() {
-            shared.post(Events::BACKEND);
+            shared.post(events);
         }
     }
 }
 
-/// A device that is served on a thread of its own, which ends with it.
+/// A device that is served on threads of its own, which end with it.
 pub struct Worker<S: Service> {
     service: Arc<S>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl<S: Service> Worker<S> {
-    /// Starts the thread. Fails if the host has no more threads.
+    /// Starts the threads. Fails if the host has no more threads.
     pub fn new(service: S) -> std::io::Result<Self> {
         let (service, shared) = (Arc::new(service), Arc::new(Shared::default()));
         service.attach(Waker(Arc::downgrade(&shared)));
-        let thread = std::thread::Builder::new().name(service.name().into()).spawn({
-            let (service, shared) = (service.clone(), shared.clone());
-            move || shared.run(&*service)
-        })?;
-        Ok(Self { service, shared, thread: Some(thread) })
+        // Those that have been started end with this, also if one of the next cannot be had.
+        let mut worker = Self { service, shared, threads: Vec::new() };
+        for _ in 0..worker.service.threads() {
+            let (service, shared) = (worker.service.clone(), worker.shared.clone());
+            let thread = std::thread::Builder::new().name(service.name().into());
+            worker.threads.push(thread.spawn(move || shared.run(&*service))?);
+        }
+        Ok(worker)
     }
 
     /// Puts a session in the place of the present one, whose chains in flight are dropped.
     fn replace(&self, session: Option<Session>) {
         // DMA and interrupts happen with this lock held: after it, the old session is silent.
         let mut slot = lock(&self.shared.port.0);
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.session = session;
-        self.service.reset();
+        slot.replace(session);
+        self.service.reset(None);
     }
 }
 
 impl<S: Service> Drop for Worker<S> {
     fn drop(&mut self) {
         lock(&self.shared.control).quit = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
+        self.shared.posted.notify_all();
+        for thread in self.threads.drain(..) {
             // A panic was reported when it happened.
             let _ = thread.join();
         }
@@ -262,7 +315,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn write_config(&self, offset: u64, bytes: &[u8]) {
-        tracing::debug!("{}: write of {bytes:x?} to read-only configuration at {offset:#x}", self.name());
+        self.service.write_config(offset, bytes);
     }
 
     fn start(&self, session: Session) {
@@ -276,11 +329,11 @@ impl<S: Service> VirtioDevice for Worker<S> {
 
     fn set_queue(&self, index: u16, queue: Option<Queue>) {
         let mut slot = lock(&self.shared.port.0);
-        slot.generation = slot.generation.wrapping_add(1);
+        *slot.queues.entry(index).or_default() += 1;
         if let Some(session) = &mut slot.session {
             session.set_queue(index, queue);
         }
-        self.service.reset();
+        self.service.reset(Some(index));
     }
 
     fn notify(&self, index: u16) {
@@ -290,8 +343,8 @@ impl<S: Service> VirtioDevice for Worker<S> {
     fn pause(&self) {
         let mut control = lock(&self.shared.control);
         control.paused = true;
-        while control.busy {
-            control = self.shared.wait(control);
+        while control.busy != 0 {
+            control = wait(&self.shared.served, control);
         }
     }
 
@@ -311,9 +364,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
 
     fn restore(&self, state: &[u8], session: Option<Session>) -> Result<(), StateError> {
         self.service.restore(state)?;
-        let mut slot = lock(&self.shared.port.0);
-        slot.generation = slot.generation.wrapping_add(1);
-        slot.session = session;
+        lock(&self.shared.port.0).replace(session);
         Ok(())
     }
 }

@@ -17,6 +17,7 @@ use devices::rom::{Rom, TooLarge};
 use devices::rtc::{self, GoldfishRtc};
 use devices::uart::Uart;
 use devices::virtio::blk::Blk;
+use devices::virtio::input::PowerKey;
 use devices::virtio::net::Net;
 use devices::virtio::rng::Rng;
 use devices::virtio::worker::Service;
@@ -158,6 +159,8 @@ pub enum Slot {
     Console,
     /// A network card.
     Net(Net),
+    /// The power key.
+    PowerKey(PowerKey),
 }
 
 /// The description of a board.
@@ -391,10 +394,14 @@ impl Virt {
             let device: Arc<dyn Device> = match self.slots.get(slot) {
                 None => Arc::new(VirtioMmio::empty(ram.clone(), line(interrupt))),
                 Some(Slot::Disk(disk, serial)) => {
-                    Arc::new(VirtioMmio::new(worker(Blk::new(disk.clone(), serial)?)?, ram.clone(), line(interrupt)))
+                    let blk = Blk::new(disk.clone(), serial)?.with_queues(self.harts);
+                    Arc::new(VirtioMmio::new(worker(blk)?, ram.clone(), line(interrupt)))
                 }
                 Some(Slot::Rng) => Arc::new(VirtioMmio::new(worker(Rng)?, ram.clone(), line(interrupt))),
                 Some(Slot::Net(card)) => Arc::new(VirtioMmio::new(worker(card.clone())?, ram.clone(), line(interrupt))),
+                Some(Slot::PowerKey(key)) => {
+                    Arc::new(VirtioMmio::new(worker(key.clone())?, ram.clone(), line(interrupt)))
+                }
                 Some(Slot::Console) => {
                     let console = virtio::console::Console::new(console.port());
                     Arc::new(VirtioMmio::new(worker(console)?, ram.clone(), line(interrupt)))

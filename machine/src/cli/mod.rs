@@ -1,5 +1,6 @@
 //! The command line.
 
+mod disk;
 mod net;
 mod packages;
 mod run;

@@ -1,18 +1,19 @@
 //! `vervet run`.
 
-use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use bus::PowerRequest;
 use clap::Args;
-use devices::backend::disk::RawDisk;
 use devices::backend::memory::MemoryBackend;
+use devices::virtio::input::PowerKey;
 use firmware::image::{self, Program};
 
+use super::disk::{DiskOption, DiskParser};
 use super::net::NetOption;
 use super::packages::Source;
 use super::session::Session;
@@ -23,6 +24,12 @@ use crate::board::virt::{self, Board, Boot, Slot, Virt};
 
 /// What the quick start's kernel is told.
 const QUICK_START_COMMAND_LINE: &str = "console=ttyS0 quiet";
+
+/// Seconds that a guest may take to shut down.
+const DEFAULT_GRACE: u64 = 30;
+
+/// Longer than anybody waits.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Largest device tree file, in bytes.
 const DEVICE_TREE_LIMIT: u64 = 1 << 20;
@@ -53,9 +60,16 @@ pub struct Run {
     #[command(flatten)]
     processor: Processor,
 
-    /// A disk: the path of a raw image, which the guest cannot write if `,readonly` follows; may be given several times
-    #[arg(long, value_name = "FILE[,readonly]")]
-    disk: Vec<OsString>,
+    /// A disk: the path of an image and options: format=raw|qcow2 (else the content tells), readonly, serial=S,
+    /// cache=writeback|none (none: past the host's cache), snapshot (what is written is discarded in the end); may be
+    /// given several times
+    #[arg(long, value_name = "PATH[,OPTION]...", value_parser = DiskParser)]
+    disk: Vec<DiskOption>,
+
+    /// How long the guest may take to shut down when it is asked to: by SIGTERM, by closing the terminal, by Ctrl-A p. A
+    /// second time, and Ctrl-A x, end it at once
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_GRACE)]
+    grace: u64,
 
     /// A network card: `user` (a network with NAT inside of the process), `switch=NAME` (the same, shared by all guests
     /// that name it) or `none`, and options: mac=, mtu=, queues=, hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
@@ -95,6 +109,7 @@ impl Default for Run {
             smp: 1,
             processor: Processor::default(),
             disk: Vec::new(),
+            grace: DEFAULT_GRACE,
             net: vec![NetOption::default()],
             bios: None,
             dtb: None,
@@ -110,19 +125,12 @@ impl Run {
         let engine = self.processor.engine()?;
         let boot = self.boot()?;
         let mut slots = Vec::new();
-        for argument in &self.disk {
-            let (path, read_only) = match argument.to_str().and_then(|text| text.strip_suffix(",readonly")) {
-                Some(path) => (Path::new(path), true),
-                None => (Path::new(argument), false),
-            };
-            // The superuser may write what is marked otherwise; the mark was made for a reason.
-            if !read_only && std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().readonly()) {
-                let path = path.display();
-                bail!("disk image {path}: is read-only; change its permissions, or give --disk {path},readonly");
-            }
-            slots.push(Slot::Disk(Arc::new(RawDisk::open(path, read_only)?), String::new()));
+        for disk in &self.disk {
+            let (disk, serial) = disk.open()?;
+            slots.push(Slot::Disk(disk, serial));
         }
-        slots.extend([Slot::Rng, Slot::Console]);
+        let power_key = PowerKey::default();
+        slots.extend([Slot::Rng, Slot::Console, Slot::PowerKey(power_key.clone())]);
         // Nothing is started for a machine of which only the description is wanted.
         let cards = match self.dump_dtb {
             Some(_) => super::net::unconnected_cards(&self.net),
@@ -160,7 +168,7 @@ impl Run {
         let session = Session::open()?;
         let mut board = board(session.console())?;
         session.connect(board.machine.events());
-        let code = supervise(&mut board)?;
+        let end = supervise(&mut board, &power_key, Duration::from_secs(self.grace))?;
         let statistics = self.stats.then(|| Statistics::of(board.machine.cores()));
         // The devices' last output goes to the terminal before it is restored.
         drop(board);
@@ -168,8 +176,11 @@ impl Run {
             session.restore();
             eprint!("{statistics}");
         }
-        session.close()?;
-        Ok(code)
+        session.close(matches!(end, End::Guest(_)))?;
+        match end {
+            End::Guest(code) => Ok(code),
+            End::User => Ok(0),
+        }
     }
 
     /// What the machine is to start.
@@ -234,22 +245,49 @@ fn read(path: &Path, limit: u64, excess: &str) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Runs the machine until its guest or its user ends it; the process's exit code.
-fn supervise(board: &mut Board) -> anyhow::Result<u8> {
+/// Who ended a run.
+enum End {
+    /// The guest, with this exit code.
+    Guest(u8),
+    /// The user.
+    User,
+}
+
+/// A message to the user, who may have gone.
+fn tell(message: &str) {
+    let _ = writeln!(std::io::stderr(), "vervet: {message}");
+}
+
+/// Runs the machine until its guest or its user ends it.
+fn supervise(board: &mut Board, power_key: &PowerKey, grace: Duration) -> anyhow::Result<End> {
     board.machine.start()?;
-    let code = loop {
-        match board.machine.wait(None) {
-            Some(Event::Power(PowerRequest::Off(code))) => break code,
+    // Set once the guest has been asked to shut down: until then it may.
+    let mut deadline: Option<Instant> = None;
+    let end = loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        match board.machine.wait(left) {
+            Some(Event::Power(PowerRequest::Off(code))) => break End::Guest(code),
+            // It has shut down; nobody wants it to begin again.
+            Some(Event::Power(PowerRequest::Reset)) if deadline.is_some() => break End::Guest(0),
             Some(Event::Power(PowerRequest::Reset)) => {
                 board.machine.pause()?;
                 board.reset();
                 board.machine.start()?;
             }
-            Some(Event::Quit) | None => break 0,
+            Some(Event::PowerKey) if deadline.is_none() && power_key.press() => {
+                tell("the guest has been asked to shut down; asked again, or by Ctrl-A x, it ends at once");
+                // So far away that it never comes is no deadline.
+                deadline = Some(Instant::now().checked_add(grace).unwrap_or_else(|| Instant::now() + A_YEAR));
+            }
+            None if deadline.is_some() => {
+                tell(&format!("the guest has not shut down within {} s and ends now", grace.as_secs()));
+                break End::User;
+            }
+            Some(Event::Quit | Event::PowerKey) | None => break End::User,
             Some(Event::Watch) => {}
             Some(Event::Crashed(hart)) => bail!("hart {hart} ended by an internal error"),
         }
     };
     board.machine.pause()?;
-    Ok(code)
+    Ok(end)
 }

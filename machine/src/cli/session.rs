@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Context;
 use devices::backend::CharacterBackend;
-use devices::backend::terminal::{Restorer, Terminal};
+use devices::backend::terminal::{Restorer, Terminal, Wish};
 
 use crate::{Event, Events};
 
@@ -15,38 +15,45 @@ pub struct Session {
     ending: Arc<Ending>,
 }
 
-/// The user's wish to end the run. It can come before there is a machine to tell.
+/// The user's wishes to end the run. They can come before there is a machine to tell.
 #[derive(Default)]
-struct Ending(Mutex<Wish>);
+struct Ending(Mutex<Wishes>);
 
 #[derive(Default)]
-struct Wish {
-    spoken: bool,
-    /// The signal by which it came.
+struct Wishes {
+    spoken: Vec<Wish>,
+    /// The signal by which the first came.
     signal: Option<i32>,
     /// Who is told.
     events: Option<Events>,
 }
 
+fn event(wish: Wish) -> Event {
+    match wish {
+        Wish::Quit => Event::Quit,
+        Wish::PowerKey => Event::PowerKey,
+    }
+}
+
 impl Ending {
-    fn wish(&self) -> MutexGuard<'_, Wish> {
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn ask(&self, signal: Option<i32>) {
-        let mut wish = self.wish();
-        wish.spoken = true;
-        wish.signal = wish.signal.or(signal);
-        if let Some(events) = &wish.events {
-            events.send(Event::Quit);
+    fn ask(&self, wish: Wish, signal: Option<i32>) {
+        let mut wishes = self.wishes();
+        wishes.signal = wishes.signal.or(signal);
+        match &wishes.events {
+            Some(events) => events.send(event(wish)),
+            None => wishes.spoken.push(wish),
         }
     }
 
     fn connect(&self, events: &Events) {
-        let mut wish = self.wish();
-        wish.events = Some(events.clone());
-        if wish.spoken {
-            events.send(Event::Quit);
+        let mut wishes = self.wishes();
+        wishes.events = Some(events.clone());
+        for wish in wishes.spoken.drain(..) {
+            events.send(event(wish));
         }
     }
 }
@@ -58,7 +65,7 @@ impl Session {
         let heard = ending.clone();
         // Held before the terminal changes: one that comes in between would leave it so.
         let signals = hold_signals().context("signals cannot be handled")?;
-        let terminal = Terminal::open(move || heard.ask(None)).context("the terminal cannot be used")?;
+        let terminal = Terminal::open(move |wish| heard.ask(wish, None)).context("the terminal cannot be used")?;
         hear_signals(signals, ending.clone(), terminal.restorer()).context("signals cannot be handled")?;
         let restorer = terminal.restorer();
         let hook = std::panic::take_hook();
@@ -84,13 +91,14 @@ impl Session {
         self.terminal.restorer().restore();
     }
 
-    /// Restores the terminal. If a signal ended the run the process ends by it here, so that its parent sees the cause.
-    pub fn close(self) -> anyhow::Result<()> {
-        let signal = self.ending.wish().signal;
+    /// Restores the terminal. If a signal ended the run, and the guest did not end `by_itself`, the process ends by it
+    /// here, so that its parent sees the cause.
+    pub fn close(self, by_itself: bool) -> anyhow::Result<()> {
+        let signal = self.ending.wishes().signal;
         drop(self);
         match signal {
-            None => Ok(()),
-            Some(signal) => end_by(signal).context("the process cannot end by its signal"),
+            Some(signal) if !by_itself => end_by(signal).context("the process cannot end by its signal"),
+            _ => Ok(()),
         }
     }
 }
@@ -122,11 +130,19 @@ fn hold_signals() -> io::Result<HeldSignals> {
 /// Has `ending` asked by the signals held.
 #[cfg(unix)]
 fn hear_signals(mut signals: HeldSignals, ending: Arc<Ending>, restorer: Restorer) -> io::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGQUIT};
+
     let thread = std::thread::Builder::new().name("signals".into());
     thread.spawn(move || {
+        let mut hung_up = false;
         for signal in signals.forever() {
             restorer.give_up();
-            ending.ask(Some(signal));
+            match signal {
+                SIGQUIT => ending.ask(Wish::Quit, Some(signal)),
+                // A terminal is closed once; but its shell, too, passes the news on.
+                SIGHUP if std::mem::replace(&mut hung_up, true) => {}
+                _ => ending.ask(Wish::PowerKey, Some(signal)),
+            }
         }
     })?;
     Ok(())
@@ -156,12 +172,12 @@ mod tests {
     fn a_wish_is_heard_before_and_after_there_is_a_machine() {
         let wiring = Wiring::new(1);
         let ending = Ending::default();
-        ending.ask(Some(15));
+        ending.ask(Wish::PowerKey, Some(15));
         ending.connect(&wiring.events);
-        assert_eq!(wiring.received.try_recv(), Ok(Event::Quit));
-        ending.ask(None);
+        assert_eq!(wiring.received.try_recv(), Ok(Event::PowerKey));
+        ending.ask(Wish::Quit, None);
         assert_eq!(wiring.received.try_recv(), Ok(Event::Quit));
         assert!(wiring.received.is_empty());
-        assert_eq!(ending.wish().signal, Some(15), "the first cause stays");
+        assert_eq!(ending.wishes().signal, Some(15), "the first cause stays");
     }
 }

@@ -133,7 +133,32 @@ fn disks_that_are_none() {
     let empty = folder.file("empty", "");
     run(&[text(&empty)], &[text(&empty), "is empty"]);
     let disk = folder.file("disk", [0; 4096]);
-    run(&[text(&disk), text(&disk)], &[text(&disk), "in use"]);
+    let raw = format!("{},format=raw", text(&disk));
+    run(&[&raw, &raw], &[text(&disk), "in use"]);
+    run(&[&raw, &format!("{raw},snapshot")], &[text(&disk), "in use"]);
+    run(&[&format!("{},format=qcow2", text(&disk))], &[text(&disk), "no qcow2 image", "format=raw"]);
+    // A qcow2 header, version 3, that asks for an incompatible feature.
+    for (feature, said) in
+        [(1, "qemu-img check -r all"), (4, "external data file"), (8, "compression"), (16, "extended L2")]
+    {
+        let mut header = [0; 4096];
+        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+        header[79] = feature;
+        let image = folder.file("image", header);
+        run(&[text(&image)], &[text(&image), said]);
+    }
+    let mut header = [0xff; 4096];
+    header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x02");
+    header[32..36].fill(0);
+    let image = folder.file("image", header);
+    run(&[text(&image)], &[text(&image), "qemu-img check"]);
+    let option = |option: &str, said: &str| {
+        misused(&["run", "--kernel", text(&program), "--disk", &format!("{},{option}", text(&missing))], &[said]);
+    };
+    option("frmat=raw", "unknown option \"frmat=raw\"");
+    option("format=vmdk", "raw or qcow2");
+    option("cache=unsafe", "writeback or none");
+    option("serial=123456789012345678901", "20");
     let mut permissions = std::fs::metadata(&disk).unwrap().permissions();
     permissions.set_readonly(true);
     std::fs::set_permissions(&disk, permissions).unwrap();

@@ -6,6 +6,8 @@ mod bad_input;
 mod command;
 mod elf;
 #[cfg(unix)]
+mod power_key;
+#[cfg(unix)]
 mod pseudo_terminal;
 #[cfg(unix)]
 mod signals;

@@ -63,6 +63,10 @@ impl Disk for MemoryDisk {
         self.read_only
     }
 
+    fn name(&self) -> String {
+        "memory".into()
+    }
+
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()> {
         self.check(offset, bytes.len() as u64);
         bytes.copy_from_slice(&self.bytes.lock().unwrap()[offset as usize..][..bytes.len()]);

@@ -5,6 +5,7 @@ const CTRL_A: u8 = 0x01;
 /// The answer to a request for help.
 pub(super) const HELP: &str = "\r\n\
     Ctrl-A x       end the emulator\r\n\
+    Ctrl-A p       press the power key: the guest shuts down\r\n\
     Ctrl-A h       this help\r\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest (Ctrl-A a, too)\r\n";
 
@@ -18,6 +19,8 @@ pub(super) enum Action {
     Input(u8),
     /// The user wants the emulator to end.
     Quit,
+    /// The user presses the power key.
+    PowerKey,
     /// The user wants to know the commands.
     Help,
     /// There is no such command; the key goes nowhere.
@@ -42,6 +45,7 @@ impl Escape {
         Some(match byte {
             CTRL_A | b'a' => Action::Input(CTRL_A),
             b'x' => Action::Quit,
+            b'p' => Action::PowerKey,
             b'h' | b'?' => Action::Help,
             _ => Action::Unknown,
         })
@@ -67,8 +71,9 @@ mod tests {
 
     #[test]
     fn commands() {
-        use Action::{Help, Input, Quit, Unknown};
+        use Action::{Help, Input, PowerKey, Quit, Unknown};
         assert_eq!(actions(b"\x01x"), [Quit]);
+        assert_eq!(actions(b"\x01p"), [PowerKey]);
         assert_eq!(actions(b"\x01h"), [Help]);
         assert_eq!(actions(b"\x01a\x01\x01"), [Input(1), Input(1)]);
         assert_eq!(actions(b"\x01zx"), [Unknown, Input(b'x')], "a command takes one byte");

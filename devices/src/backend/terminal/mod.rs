@@ -19,6 +19,15 @@ use self::output::{Output, PATIENCE};
 use super::{CharacterBackend, Ready};
 use crate::lock;
 
+/// What the user asks the emulator for by an escape key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// The end, at once.
+    Quit,
+    /// The power key is pressed: the guest is to shut down.
+    PowerKey,
+}
+
 /// The host's terminal as a console. Dropping it writes what is left of the output and restores the terminal.
 pub struct Terminal {
     shared: Arc<Shared>,
@@ -26,14 +35,14 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Takes over standard input and output. `quit` is called, on a thread of its own, when the user asks for the end.
+    /// Takes over standard input and output. `wish` is called, on a thread of its own, with what the user asks for.
     ///
     /// Only one can be open at a time, as there is one standard input; what a reading thread has taken from there is
     /// lost to later readers.
-    pub fn open(quit: impl Fn() + Send + 'static) -> io::Result<Self> {
+    pub fn open(wish: impl Fn(Wish) + Send + 'static) -> io::Result<Self> {
         let stdin_is_terminal = io::stdin().is_terminal();
         let escape = stdin_is_terminal.then(Escape::default);
-        let shared = Shared::start(io::stdin(), io::stdout(), escape, quit)?;
+        let shared = Shared::start(io::stdin(), io::stdout(), escape, wish)?;
         let terminal = Self { shared, stdout_is_terminal: io::stdout().is_terminal() };
         if stdin_is_terminal {
             // Marked first, so that a failure half-way is undone by the drop.
@@ -113,7 +122,7 @@ impl Shared {
         source: impl Read + Send + 'static,
         sink: impl Write + Send + 'static,
         escape: Option<Escape>,
-        quit: impl Fn() + Send + 'static,
+        wish: impl Fn(Wish) + Send + 'static,
     ) -> io::Result<Arc<Self>> {
         let input = Input::new(if escape.is_some() { input::TERMINAL_LIMIT } else { input::LIMIT });
         let shared = Arc::new(Self { input, output: Output::new(), ready: Mutex::new(None), raw: Mutex::new(false) });
@@ -122,12 +131,12 @@ impl Shared {
         thread.spawn(move || writer.output.run(sink, || writer.ready()))?;
         let reader = shared.clone();
         let thread = std::thread::Builder::new().name("terminal input".into());
-        thread.spawn(move || reader.run_input(source, escape, quit))?;
+        thread.spawn(move || reader.run_input(source, escape, wish))?;
         Ok(shared)
     }
 
     /// The input thread: ends with the input.
-    fn run_input(&self, mut source: impl Read, mut escape: Option<Escape>, quit: impl Fn()) {
+    fn run_input(&self, mut source: impl Read, mut escape: Option<Escape>, wish: impl Fn(Wish)) {
         let mut buffer = [0; 4096];
         let mut plain = Vec::new();
         loop {
@@ -150,7 +159,8 @@ impl Shared {
             for byte in bytes {
                 match escape.push(*byte) {
                     Some(Action::Input(byte)) => plain.push(byte),
-                    Some(Action::Quit) => quit(),
+                    Some(Action::Quit) => wish(Wish::Quit),
+                    Some(Action::PowerKey) => wish(Wish::PowerKey),
                     Some(Action::Help) => self.say(escape::HELP),
                     Some(Action::Unknown) => self.say(escape::HINT),
                     None => {}
@@ -215,24 +225,22 @@ mod tests {
 
     #[test]
     fn escape_keys_act_and_the_rest_reaches_the_guest() {
-        let quits = Arc::new(AtomicU32::new(0));
-        let count = quits.clone();
-        let source = io::Cursor::new(b"a\x01ab\x01xc\x01hd".to_vec());
-        let quit = move || {
-            count.fetch_add(1, Ordering::SeqCst);
-        };
-        let shared = Shared::start(source, io::sink(), Some(Escape::default()), quit).unwrap();
+        let wishes = Arc::new(Mutex::new(Vec::new()));
+        let heard = wishes.clone();
+        let source = io::Cursor::new(b"a\x01ab\x01xc\x01h\x01pd".to_vec());
+        let wish = move |wish| lock(&heard).push(wish);
+        let shared = Shared::start(source, io::sink(), Some(Escape::default()), wish).unwrap();
         until("input", || shared.input.len() == 5);
         let mut buffer = [0; 16];
         assert_eq!(shared.read(&mut buffer), 5);
         assert_eq!(&buffer[..5], b"a\x01bcd");
-        assert_eq!(quits.load(Ordering::SeqCst), 1);
+        assert_eq!(*lock(&wishes), [Wish::Quit, Wish::PowerKey]);
     }
 
     #[test]
     fn without_a_terminal_nothing_is_an_escape_key_and_no_byte_is_lost() {
         let bytes: Vec<u8> = (0..3 * input::LIMIT).map(|i| i as u8).collect();
-        let shared = Shared::start(io::Cursor::new(bytes.clone()), io::sink(), None, || panic!()).unwrap();
+        let shared = Shared::start(io::Cursor::new(bytes.clone()), io::sink(), None, |_| panic!()).unwrap();
         until("a full buffer", || shared.input.len() == input::LIMIT);
         let mut received = Vec::new();
         let mut buffer = [0; 1000];
@@ -249,7 +257,7 @@ mod tests {
     #[test]
     fn arriving_input_is_announced() {
         let (source, mut feed) = io::pipe().unwrap();
-        let shared = Shared::start(source, io::sink(), None, || ()).unwrap();
+        let shared = Shared::start(source, io::sink(), None, |_| ()).unwrap();
         let calls = Arc::new(AtomicU32::new(0));
         let count = calls.clone();
         shared.attach(Box::new(move || {

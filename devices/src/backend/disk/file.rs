@@ -1,0 +1,368 @@
+//! Image files of the host.
+//!
+//! A file is locked while it is open (`flock` on Unix, `LockFileEx` on Windows, by the standard library): exclusively
+//! if it is written to. Uncached access (`O_DIRECT`, Linux only) wants aligned addresses, offsets and lengths; what is
+//! not aligned goes by a buffer here.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::{Cache, DiskError, Medium};
+
+/// What uncached access is aligned to, in bytes: enough for every disk.
+const ALIGNMENT: usize = 4096;
+
+/// A file of the host, or one of its block devices, locked.
+#[derive(Debug)]
+pub struct ImageFile {
+    file: File,
+    path: PathBuf,
+    /// Changes of whole aligned blocks share it, changes of parts of blocks have it alone; only used when uncached.
+    blocks: Option<RwLock<()>>,
+    /// What was written may not be on the disk, and never will be.
+    lost: AtomicBool,
+    /// Has a name, which it can lose.
+    named: bool,
+}
+
+impl ImageFile {
+    /// Opens the file at `path` and locks it.
+    pub fn open(path: &Path, read_only: bool, cache: Cache) -> Result<Self, DiskError> {
+        let host = |source| DiskError::host(path, read_only, source);
+        // Looked at first: opening a pipe would wait for its other end.
+        if !can_be_disk(&std::fs::metadata(path).map_err(host)?) {
+            return Err(DiskError::Kind { path: path.into() });
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(!read_only);
+        if cache == Cache::None && !uncached(&mut options) {
+            return Err(DiskError::Uncached { path: path.into() });
+        }
+        let file = options.open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidInput if cache == Cache::None => DiskError::Uncached { path: path.into() },
+            _ => host(error),
+        })?;
+        match if read_only { file.try_lock_shared() } else { file.try_lock() } {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DiskError::Locked { path: path.into() }),
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!("disk image {}: the host cannot lock it; use it in one guest only", path.display());
+            }
+            Err(TryLockError::Error(error)) => return Err(host(error)),
+        }
+        Ok(Self {
+            file,
+            path: path.into(),
+            blocks: (cache == Cache::None).then(RwLock::default),
+            lost: AtomicBool::new(false),
+            named: !read_only,
+        })
+    }
+
+    /// A file that is nobody else's, for messages called `path`.
+    pub fn private(file: File, path: &Path) -> Self {
+        Self { file, path: path.into(), blocks: None, lost: AtomicBool::new(false), named: false }
+    }
+
+    /// Reads until `bytes` is full or the file ends. Aligned if the file is uncached.
+    fn fill(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while done != bytes.len() {
+            match read_some(&self.file, offset + done as u64, &mut bytes[done..]) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            // An uncached file is not read on from the middle of a block: there it ends.
+            if self.blocks.is_some() && !done.is_multiple_of(ALIGNMENT) {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn put(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match write_some(&self.file, offset, bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    offset += count as u64;
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes part of a block of an uncached file.
+    fn put_by_block(&self, blocks: &RwLock<()>, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let _alone = blocks.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let (around, inside) = surround(offset, bytes.len());
+        let length = self.length()?;
+        let mut buffer = Aligned::new((around.end - around.start) as usize);
+        let buffer = buffer.bytes();
+        self.fill(around.start, buffer)?;
+        buffer[inside].copy_from_slice(bytes);
+        self.put(around.start, buffer)?;
+        // The last block was written whole: the file is as long as it was asked to be.
+        let wanted = length.max(offset + bytes.len() as u64);
+        if around.end > wanted && self.file.metadata()?.is_file() { self.file.set_len(wanted) } else { Ok(()) }
+    }
+
+    fn check_name(&self) -> io::Result<()> {
+        if self.named && !has_name(&self.file.metadata()?) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the file was deleted: what the guest writes will be lost",
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Medium for ImageFile {
+    fn length(&self) -> io::Result<u64> {
+        // Unlike the metadata, the end that a seek finds is that of a block device too.
+        io::Seek::seek(&mut &self.file, io::SeekFrom::End(0))
+    }
+
+    fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        if self.blocks.is_none() || is_aligned(offset, bytes) {
+            return self.fill(offset, bytes);
+        }
+        let (around, inside) = surround(offset, bytes.len());
+        let mut buffer = Aligned::new((around.end - around.start) as usize);
+        let read = self.fill(around.start, buffer.bytes())?.saturating_sub(inside.start).min(bytes.len());
+        bytes[..read].copy_from_slice(&buffer.bytes()[inside.start..inside.start + read]);
+        Ok(read)
+    }
+
+    fn read_now(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
+        if self.blocks.is_some() { Ok(false) } else { read_cached(&self.file, offset, bytes) }
+    }
+
+    fn writes_wait(&self) -> bool {
+        self.blocks.is_some()
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        match &self.blocks {
+            None => self.put(offset, bytes),
+            Some(blocks) if is_aligned(offset, bytes) => {
+                let _shared = blocks.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+                self.put(offset, bytes)
+            }
+            // Whole blocks in a buffer that is not aligned are no part of a block.
+            Some(blocks) if is_aligned(offset, &bytes[..0]) && bytes.len().is_multiple_of(ALIGNMENT) => {
+                let _shared = blocks.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut buffer = Aligned::new(bytes.len());
+                buffer.bytes().copy_from_slice(bytes);
+                self.put(offset, buffer.bytes())
+            }
+            Some(blocks) => self.put_by_block(blocks, offset, bytes),
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // The host reports a failed write-back once and forgets what it could not write: a later success would be a lie.
+        if self.lost.load(Ordering::Acquire) {
+            return Err(io::Error::other("an earlier attempt to make writes durable failed"));
+        }
+        self.check_name()?;
+        self.file.sync_data().inspect_err(|_| self.lost.store(true, Ordering::Release))
+    }
+
+    fn deallocate(&self, offset: u64, length: u64) -> io::Result<bool> {
+        deallocate(&self.file, offset, length)
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// The aligned range around `length` bytes at `offset`, and where in it they are.
+fn surround(offset: u64, length: usize) -> (Range<u64>, Range<usize>) {
+    let start = offset - offset % ALIGNMENT as u64;
+    let inside = (offset - start) as usize;
+    (start..(offset + length as u64).next_multiple_of(ALIGNMENT as u64), inside..inside + length)
+}
+
+fn is_aligned(offset: u64, bytes: &[u8]) -> bool {
+    offset.is_multiple_of(ALIGNMENT as u64)
+        && bytes.len().is_multiple_of(ALIGNMENT)
+        && (bytes.is_empty() || bytes.as_ptr().align_offset(ALIGNMENT) == 0)
+}
+
+/// A buffer for uncached access.
+#[derive(Debug, Default)]
+pub struct Aligned {
+    storage: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Aligned {
+    /// `length` zeroes.
+    pub fn new(length: usize) -> Self {
+        let storage = vec![0; length + ALIGNMENT];
+        let start = storage.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
+        Self { storage, start, length }
+    }
+
+    /// The buffer.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.start + self.length]
+    }
+}
+
+#[cfg(unix)]
+fn can_be_disk(metadata: &std::fs::Metadata) -> bool {
+    metadata.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&metadata.file_type())
+}
+
+#[cfg(not(unix))]
+fn can_be_disk(metadata: &std::fs::Metadata) -> bool {
+    metadata.is_file()
+}
+
+/// Whether the file still has a name by which it can be opened again.
+#[cfg(unix)]
+fn has_name(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::MetadataExt::nlink(metadata) != 0
+}
+
+/// Elsewhere an open file cannot be deleted.
+#[cfg(not(unix))]
+fn has_name(_metadata: &std::fs::Metadata) -> bool {
+    true
+}
+
+#[cfg(target_os = "linux")]
+fn uncached(options: &mut OpenOptions) -> bool {
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, rustix::fs::OFlags::DIRECT.bits() as i32);
+    true
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uncached(_options: &mut OpenOptions) -> bool {
+    false
+}
+
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
+    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    let length = bytes.len();
+    match preadv2(file, &mut [io::IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
+        Ok(count) => Ok(count == length),
+        Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_file: &File, _offset: u64, _bytes: &mut [u8]) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(unix)]
+fn read_some(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::write_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn read_some(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_some(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, offset)
+}
+
+#[cfg(target_os = "linux")]
+fn deallocate(file: &File, offset: u64, length: u64) -> io::Result<bool> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    if length == 0 {
+        return Ok(true);
+    }
+    match fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Holes in files are not portable.
+#[cfg(not(target_os = "linux"))]
+fn deallocate(_file: &File, _offset: u64, _length: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uncached_access_reaches_every_byte() {
+        // Not in the temporary folder, which may be in memory, where uncached access does not exist.
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("disk");
+        let mut expected: Vec<u8> = (0..20_000).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &expected).unwrap();
+        let file = match ImageFile::open(&path, false, Cache::None) {
+            Ok(file) => file,
+            Err(DiskError::Uncached { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let mut seed = 1u64;
+        let mut random = move |below: u64| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) % below
+        };
+        for round in 0..200 {
+            let (offset, length) = (random(30_000), random(10_000) as usize);
+            let mut bytes = vec![0xee; length];
+            let read = file.read_at(offset, &mut bytes).unwrap();
+            let there = expected.get(offset as usize..).unwrap_or_default();
+            assert_eq!(read, length.min(there.len()), "{length} at {offset}");
+            assert_eq!(bytes[..read], there[..read]);
+            if round % 3 == 0 {
+                let bytes = vec![round as u8; length];
+                file.write_at(offset, &bytes).unwrap();
+                let end = offset as usize + length;
+                expected.resize(expected.len().max(if length == 0 { 0 } else { end }), 0);
+                expected[offset as usize..].iter_mut().take(length).for_each(|byte| *byte = round as u8);
+                assert_eq!(file.length().unwrap(), expected.len() as u64);
+            }
+        }
+        file.sync().unwrap();
+        assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_deleted_file_is_not_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0; 512]).unwrap();
+        let file = ImageFile::open(&path, false, Cache::Writeback).unwrap();
+        file.write_at(0, &[1; 512]).unwrap();
+        file.sync().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(file.sync().unwrap_err().to_string().contains("deleted"));
+    }
+}

@@ -1,0 +1,466 @@
+//! qcow2 images, version 2 and 3, by the library imago: backing files, deflate-compressed clusters.
+//!
+//! The library finds and allocates clusters; data moves between the guest and the file directly. Its tables reach the
+//! file by [`ordered`](super::ordered) commits only, so that the image is valid at every moment, whenever the process or
+//! the host dies.
+//!
+//! Invariants: whoever reads or writes holds the image shared; what frees clusters, and the short start of a commit,
+//! hold it alone. While clusters that were freed wait for their commit, nothing is allocated.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use imago::format::builder::{FormatCreateBuilder, FormatDriverBuilder};
+use imago::format::gate::ImplicitOpenGate;
+use imago::qcow2::Qcow2;
+use imago::raw::Raw;
+use imago::{DenyImplicitOpenGate, FormatAccess, Mapping, ShallowMapping, StorageOpenOptions};
+
+use super::file::ImageFile;
+use super::format::{Format, Qcow2Header};
+use super::ordered::Image;
+use super::{Cache, Disk, DiskError, Medium, SECTOR_SIZE};
+use crate::lock;
+
+/// Most images that stand behind each other.
+const LONGEST_CHAIN: usize = 64;
+/// Bytes of tables that are held back before they are committed without a flush.
+const MOST_HELD: usize = 32 << 20;
+/// Bytes of a cluster in new images, as other programs make them.
+const CLUSTER_SIZE: usize = 64 << 10;
+/// Bytes of zeroes that are written at a time.
+const ZEROES: usize = 256 << 10;
+
+/// A disk in a qcow2 image, or a temporary one over an image of any format.
+pub struct Qcow2Disk {
+    format: RwLock<FormatAccess<Image>>,
+    image: Image,
+    path: PathBuf,
+    size: u64,
+    cluster_size: u64,
+    read_only: bool,
+    /// Everything is discarded in the end, so nothing need be durable.
+    temporary: bool,
+    /// Held by whoever commits.
+    commits: Mutex<()>,
+    /// Counts what has freed clusters, and how much of that is committed.
+    frees: AtomicU64,
+    committed_frees: AtomicU64,
+}
+
+/// Opens what images refer to, read-only.
+struct Gate {
+    cache: Cache,
+    depth: usize,
+}
+
+impl ImplicitOpenGate<Image> for Gate {
+    fn open_format<F: FormatDriverBuilder<Image>>(&mut self, builder: F) -> io::Result<FormatAccess<Image>> {
+        if self.depth == LONGEST_CHAIN {
+            let reason = format!("more than {LONGEST_CHAIN} backing files, or a circle of them");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+        }
+        let next = Gate { cache: self.cache, depth: self.depth + 1 };
+        Ok(FormatAccess::new(builder.write(false).open(next)?))
+    }
+
+    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Image> {
+        let path = options.get_filename().ok_or(io::ErrorKind::NotFound)?;
+        let path = path.to_str().and_then(|name| name.strip_prefix("file:")).map_or(path, Path::new);
+        let file = ImageFile::open(path, true, self.cache).map_err(io::Error::other)?;
+        if super::format::probe(&file)? == Format::Qcow2 {
+            Qcow2Header::read(&file)?.map_err(io::Error::other)?;
+        }
+        Ok(Image::new(Arc::new(file)))
+    }
+}
+
+fn damaged(medium: &dyn Medium) -> impl Fn(io::Error) -> DiskError {
+    let path = medium.path().to_path_buf();
+    move |source| DiskError::Damaged { path: path.clone(), source }
+}
+
+/// Opens an image of `medium` with all that stands behind it.
+fn open_format(
+    medium: &Arc<dyn Medium>,
+    format: Format,
+    read_only: bool,
+    cache: Cache,
+) -> Result<(FormatAccess<Image>, Image), DiskError> {
+    let path = medium.path();
+    let image = Image::new(medium.clone());
+    if format == Format::Raw {
+        let raw =
+            Raw::open_image(image.clone(), !read_only).map_err(|error| DiskError::host(path, read_only, error))?;
+        return Ok((FormatAccess::new(raw), image));
+    }
+    let header = Qcow2Header::read(&**medium)
+        .map_err(|error| DiskError::host(path, read_only, error))?
+        .map_err(|source| DiskError::Format { path: path.into(), source })?;
+    let mut qcow2 = Qcow2::<Image>::open_image(image.clone(), !read_only).map_err(damaged(&**medium))?;
+    qcow2.open_implicit_dependencies_gated(Gate { cache, depth: 0 }).map_err(damaged(&**medium))?;
+    if !read_only {
+        image.keep_order(header).map_err(damaged(&**medium))?;
+    }
+    Ok((FormatAccess::new(qcow2), image))
+}
+
+impl Qcow2Disk {
+    /// Opens the image in `medium`, and its backing files.
+    pub fn open(medium: Arc<dyn Medium>, read_only: bool, cache: Cache) -> Result<Self, DiskError> {
+        let (format, image) = open_format(&medium, Format::Qcow2, read_only, cache)?;
+        Self::new(format, image, medium.path(), read_only, false)
+    }
+
+    /// A temporary disk over the image in `medium`, which stays as it is. What the guest writes is kept in a nameless
+    /// file in the host's temporary folder.
+    pub fn snapshot(medium: Arc<dyn Medium>, format: Format, cache: Cache) -> Result<Self, DiskError> {
+        let (base, _) = open_format(&medium, format, true, cache)?;
+        let path = medium.path();
+        let host = |source| DiskError::host(path, false, source);
+        let file = ImageFile::private(tempfile::tempfile().map_err(host)?, path);
+        let image = Image::new(Arc::new(file));
+        let overlay = Qcow2::<Image>::create_builder(image.clone())
+            .size(base.size().next_multiple_of(SECTOR_SIZE))
+            .create_open(DenyImplicitOpenGate::default(), |image| {
+                Ok(Qcow2::<Image>::builder(image).backing(Some(base)).write(true))
+            })
+            .map_err(host)?;
+        Self::new(FormatAccess::new(overlay), image, path, false, true)
+    }
+
+    fn new(
+        format: FormatAccess<Image>,
+        image: Image,
+        path: &Path,
+        read_only: bool,
+        temporary: bool,
+    ) -> Result<Self, DiskError> {
+        let size = format.size() / SECTOR_SIZE * SECTOR_SIZE;
+        if size == 0 {
+            return Err(DiskError::Empty { path: path.into() });
+        }
+        let header = Qcow2Header::read(&**image.medium())
+            .map_err(|error| DiskError::host(path, read_only, error))?
+            .map_err(|source| DiskError::Format { path: path.into(), source })?;
+        Ok(Self {
+            format: RwLock::new(format),
+            image,
+            path: path.into(),
+            size,
+            cluster_size: 1 << header.cluster_bits,
+            read_only,
+            temporary,
+            commits: Mutex::new(()),
+            frees: AtomicU64::new(0),
+            committed_frees: AtomicU64::new(0),
+        })
+    }
+
+    fn shared(&self) -> RwLockReadGuard<'_, FormatAccess<Image>> {
+        self.format.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, FormatAccess<Image>> {
+        self.format.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
+    }
+
+    /// Brings tables and data to the host's disk.
+    fn commit(&self) -> io::Result<()> {
+        let _turn = lock(&self.commits);
+        let format = self.alone();
+        // Into what the image holds back: nothing is written yet.
+        format.flush()?;
+        let frees = self.frees.load(Ordering::Acquire);
+        if self.temporary {
+            self.committed_frees.store(frees, Ordering::Release);
+            return Ok(());
+        }
+        self.image.begin_commit();
+        drop(format);
+        self.image.finish_commit()?;
+        self.committed_frees.store(frees, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether clusters that were freed wait for their commit.
+    fn waits_for_commit(&self) -> bool {
+        self.frees.load(Ordering::Acquire) != self.committed_frees.load(Ordering::Acquire)
+    }
+
+    /// The image, shared and ready to allocate.
+    fn shared_for_allocation(&self) -> io::Result<RwLockReadGuard<'_, FormatAccess<Image>>> {
+        loop {
+            let format = self.shared();
+            if !self.waits_for_commit() {
+                return Ok(format);
+            }
+            drop(format);
+            self.commit()?;
+        }
+    }
+
+    /// The image, held alone and ready to allocate; the caller frees clusters.
+    fn alone_for_allocation(&self) -> io::Result<RwLockWriteGuard<'_, FormatAccess<Image>>> {
+        loop {
+            let format = self.alone();
+            if !self.waits_for_commit() {
+                self.frees.fetch_add(1, Ordering::Release);
+                return Ok(format);
+            }
+            drop(format);
+            self.commit()?;
+        }
+    }
+
+    /// Writes the first of `bytes`, which have no cluster of their own yet; returns how many.
+    fn write_new(format: &FormatAccess<Image>, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let mapping = format.prepare_data_mapping(offset, bytes.len() as u64, true)?;
+        let length = mapping.length().min(bytes.len() as u64) as usize;
+        mapping.storage().medium().write_at(mapping.offset(), &bytes[..length])?;
+        format.commit_data_mapping(mapping)?;
+        Ok(length)
+    }
+
+    fn write(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let format = self.shared();
+            let (mapping, length) = format.get_shallow_mapping(offset, bytes.len() as u64)?;
+            let piece = &bytes[..(length as usize).min(bytes.len())];
+            let written = match mapping {
+                ShallowMapping::Raw { storage, offset: at, writable: true, .. } => {
+                    storage.medium().write_at(at, piece)?;
+                    piece.len()
+                }
+                // What was there is freed: a compressed cluster, or one's share of a snapshot's.
+                ShallowMapping::Raw { .. } | ShallowMapping::Special { .. } => {
+                    drop(format);
+                    Self::write_new(&*self.alone_for_allocation()?, offset, piece)?
+                }
+                ShallowMapping::Eof { .. } => return Err(io::ErrorKind::UnexpectedEof.into()),
+                _ => {
+                    drop(format);
+                    Self::write_new(&*self.shared_for_allocation()?, offset, piece)?
+                }
+            };
+            (offset, bytes) = (offset + written as u64, &bytes[written..]);
+        }
+        if self.image.held() > MOST_HELD { self.commit() } else { Ok(()) }
+    }
+
+    fn write_zero_bytes(&self, mut offset: u64, end: u64) -> io::Result<()> {
+        let zeroes = vec![0; ZEROES.min((end - offset) as usize)];
+        while offset < end {
+            let piece = &zeroes[..((end - offset) as usize).min(ZEROES)];
+            self.write(offset, piece)?;
+            offset += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// The whole clusters between `offset` and `end`; the disk's end is one of a cluster.
+    fn clusters(&self, offset: u64, end: u64) -> (u64, u64) {
+        let last = if end == self.size { end } else { end - end % self.cluster_size };
+        (offset.next_multiple_of(self.cluster_size).min(end), last.max(offset))
+    }
+
+    /// Makes whole clusters read as zeroes without writing them.
+    fn zero_clusters(&self, mut offset: u64, end: u64, may_unmap: bool) -> io::Result<()> {
+        while offset < end {
+            let format = self.shared();
+            let (mapping, length) = format.get_shallow_mapping(offset, end - offset)?;
+            let done = matches!(mapping, ShallowMapping::Zero { .. });
+            drop(format);
+            if !done {
+                let mut format = self.alone_for_allocation()?;
+                if may_unmap { format.discard_to_zero(offset, length) } else { format.write_zeroes(offset, length) }?;
+            }
+            offset += length.max(1);
+        }
+        Ok(())
+    }
+}
+
+impl Disk for Qcow2Disk {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn read_at(&self, mut offset: u64, mut bytes: &mut [u8]) -> io::Result<()> {
+        let format = self.shared();
+        while !bytes.is_empty() {
+            let (mapping, length) = format.get_mapping(offset, bytes.len() as u64)?;
+            let length = if matches!(mapping, Mapping::Eof { .. }) { bytes.len() } else { length as usize };
+            let (piece, rest) = bytes.split_at_mut(length.min(bytes.len()));
+            match mapping {
+                Mapping::Raw { storage, offset: at, .. } => storage.read_medium(at, piece)?,
+                Mapping::Special { .. } => format.read(&mut *piece, offset)?,
+                _ => piece.fill(0),
+            }
+            offset += piece.len() as u64;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn read_now(&self, mut offset: u64, mut bytes: &mut [u8]) -> io::Result<bool> {
+        let Ok(format) = self.format.try_read() else { return Ok(false) };
+        while !bytes.is_empty() {
+            let (mapping, length) = format.get_mapping(offset, bytes.len() as u64)?;
+            let (piece, rest) = bytes.split_at_mut((length as usize).min(bytes.len()));
+            match mapping {
+                Mapping::Raw { storage, offset: at, .. } => {
+                    if !storage.medium().read_now(at, piece)? {
+                        return Ok(false);
+                    }
+                }
+                Mapping::Zero { .. } => piece.fill(0),
+                _ => return Ok(false),
+            }
+            offset += piece.len() as u64;
+            bytes = rest;
+        }
+        Ok(true)
+    }
+
+    fn writes_wait(&self) -> bool {
+        self.image.medium().writes_wait()
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.writable()?;
+        self.write(offset, bytes)
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        if self.read_only || self.temporary { Ok(()) } else { self.commit() }
+    }
+
+    fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.writable()?;
+        let (mut offset, end) = self.clusters(offset, offset + length);
+        if offset >= end {
+            return Ok(());
+        }
+        let mut format = self.alone_for_allocation()?;
+        while offset < end {
+            let (mapping, length) = format.get_shallow_mapping(offset, end - offset)?;
+            // Only what the disk has alone and in a table of its own: giving it back allocates nothing.
+            if matches!(mapping, ShallowMapping::Raw { writable: true, .. }) {
+                match format.discard_to_any(offset, length) {
+                    // Version 2 cannot; and it is only advice.
+                    Err(error) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+                    result => result?,
+                }
+            }
+            offset += length.max(1);
+        }
+        Ok(())
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64, may_unmap: bool) -> io::Result<()> {
+        self.writable()?;
+        let end = offset + length;
+        let (first, last) = self.clusters(offset, end);
+        if first >= last {
+            return self.write_zero_bytes(offset, end);
+        }
+        self.write_zero_bytes(offset, first)?;
+        match self.zero_clusters(first, last, may_unmap) {
+            // Version 2 has no clusters of zeroes.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => self.write_zero_bytes(first, last)?,
+            result => result?,
+        }
+        self.write_zero_bytes(last, end)
+    }
+}
+
+impl Drop for Qcow2Disk {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::error!("disk image {}: not everything could be written: {error}", self.path.display());
+        }
+    }
+}
+
+/// Makes an empty qcow2 image of `size` bytes at `path`, where there is nothing yet.
+///
+/// # Errors
+/// The file exists or cannot be written.
+pub fn create(path: &Path, size: u64) -> Result<(), DiskError> {
+    make(path, size, None)
+}
+
+/// Makes a qcow2 image at `path`, where there is nothing yet, that holds the differences from the image `base`, whose
+/// content tells its format if `format` does not. It is as large as `base`, or `size` bytes.
+///
+/// # Errors
+/// `base` cannot be opened, or the file exists or cannot be written.
+pub fn create_overlay(path: &Path, base: &Path, format: Option<Format>, size: Option<u64>) -> Result<(), DiskError> {
+    let host = |source| DiskError::host(base, true, source);
+    let file = ImageFile::open(base, true, Cache::Writeback)?;
+    let format = format.map_or_else(|| super::format::probe(&file), Ok).map_err(host)?;
+    let medium: Arc<dyn Medium> = Arc::new(file);
+    let (opened, _) = open_format(&medium, format, true, Cache::Writeback)?;
+    let size = size.unwrap_or(opened.size().next_multiple_of(SECTOR_SIZE));
+    let name = base.canonicalize().map_err(host)?;
+    let name = name.to_str().ok_or_else(|| host(io::Error::other("its name is no UTF-8, which qcow2 asks for")))?;
+    make(path, size, Some((name.into(), format)))
+}
+
+fn make(path: &Path, size: u64, backing: Option<(String, Format)>) -> Result<(), DiskError> {
+    let host = |source| DiskError::host(path, false, source);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(host)?;
+    let fill = || {
+        fill(Arc::new(ImageFile::private(file, path)), size, backing, CLUSTER_SIZE)?;
+        sync_folder(path)
+    };
+    fill().map_err(host).inspect_err(|_| {
+        // It was made here, and is of no use.
+        let _ = std::fs::remove_file(path);
+    })
+}
+
+/// Makes an empty image in an empty medium.
+pub(super) fn fill(
+    medium: Arc<dyn Medium>,
+    size: u64,
+    backing: Option<(String, Format)>,
+    cluster_size: usize,
+) -> io::Result<()> {
+    let builder = Qcow2::<Image>::create_builder(Image::new(medium.clone())).size(size).cluster_size(cluster_size);
+    match backing {
+        Some((name, format)) => builder.backing(name, format.name().into()),
+        None => builder,
+    }
+    .create()?;
+    medium.sync()
+}
+
+/// Makes the name of a new file durable.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Elsewhere folders cannot be synced.
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}

@@ -224,6 +224,20 @@ fn syscon(name: &str, compatible: &str, regmap: u32, value: u32) -> Node {
         .cells("value", &[value])
 }
 
+/// Bytes that [`with_room`] adds: as many as U-Boot claims for its own additions.
+const ROOM: usize = 0x3000;
+
+/// Makes room at the end of a blob for what a boot loader adds to it. One that hands the tree on where it lies
+/// (U-Boot's `fdt_high` of all ones) takes it for granted, and would write over what follows.
+pub fn with_room(mut dtb: Vec<u8>) -> Vec<u8> {
+    dtb.resize(dtb.len() + ROOM, 0);
+    // Devicetree Specification §5.2: `totalsize` is the second big-endian word.
+    if let (Ok(size), Some(field)) = (u32::try_from(dtb.len()), dtb.get_mut(4..8)) {
+        field.copy_from_slice(&size.to_be_bytes());
+    }
+    dtb
+}
+
 /// Puts what the user asked for into `/chosen` of a tree of the user's: `bootargs` if there are any, an initrd if there
 /// is one, a seed and a console path only where `chosen` has them. All else stays as it is. `file` is the tree's name,
 /// for messages.

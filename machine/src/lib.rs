@@ -5,6 +5,7 @@
 pub mod board;
 pub mod cli;
 pub mod htif;
+pub mod image;
 mod machine;
 pub mod test_program;
 pub mod trace;

@@ -153,3 +153,16 @@ proptest::proptest! {
         let _ = amend("board.dtb", &dtb, &board().chosen);
     }
 }
+
+#[test]
+fn room_is_part_of_the_blob_and_not_of_the_tree() {
+    let dtb = board().to_dtb();
+    let roomy = with_room(dtb.clone());
+    assert_eq!(roomy.len(), dtb.len() + 0x3000);
+    assert_eq!(u32::from_be_bytes(roomy[4..8].try_into().unwrap()) as usize, roomy.len());
+    // Read back and written anew, it is as it was.
+    assert_eq!(
+        amend("board.dtb", &roomy, &Chosen::default()).unwrap(),
+        amend("board.dtb", &dtb, &Chosen::default()).unwrap()
+    );
+}

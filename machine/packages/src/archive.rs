@@ -163,6 +163,16 @@ impl Archive {
         self.with_index(|index| resolve::closure(index, names, &self.scope()))
     }
 
+    /// The names of the packages that every system has (priority `required`, Policy §2.5).
+    pub fn required(&self) -> Result<Vec<String>> {
+        self.with_index(|index| Ok(index.of_priority(0)))
+    }
+
+    /// The mirror's address, if one is known: http, https, file or a folder.
+    pub fn mirror_address(&self) -> Option<&str> {
+        self.mirror().ok().map(Mirror::address)
+    }
+
     /// Fetches one package alone, without its dependencies.
     pub fn fetch_one(&self, name: &str) -> Result<Package> {
         let mut packages = self.fetch_all(|index| Ok(vec![resolve::one(index, name, &self.scope())?]))?;

@@ -9,6 +9,7 @@
 //! debs/NAME_SHA256.deb
 //! kernels/KEY/                      image and modules of a kernel package
 //! quick-start/KEY, KEY.cpio
+//! boot-loader/KEY                   U-Boot
 //! ```
 
 use std::fs::{self, File};
@@ -55,11 +56,20 @@ impl Cache {
     }
 }
 
+/// The cache folder: the one given, else `VERVET_CACHE`, else `vervet` in the user's cache folder. It exists.
+///
+/// # Errors
+/// If there is none, or it cannot be made.
+pub fn folder(given: Option<&Path>) -> Result<PathBuf> {
+    Ok(Cache::open(given)?.root)
+}
+
 const TEMPORARY: &str = ".partial-";
 
 /// Makes the folder that `path` lies in and clears it of leftovers older than a day.
 pub(crate) fn prepare_parent(path: &Path) -> Result<&Path> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is the empty path, which the host takes for no folder at all.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))?.flatten() {
         let stale = age(&entry.path()).is_some_and(|age| age > Duration::from_secs(24 * 3600));

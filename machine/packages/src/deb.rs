@@ -1,5 +1,5 @@
 //! `.deb` files (deb(5)): an `ar` archive whose member `data.tar.*` holds the package's files. Scripts and other control
-//! members are never looked at.
+//! members are never looked at, only passed on to a guest's dpkg.
 //!
 //! Everything is read as a stream. What a file claims about its sizes is never believed: memory and disk space are used
 //! for bytes that are there, within [`Limits`].
@@ -40,8 +40,19 @@ pub(crate) fn xz(reader: impl Read + 'static) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(lzma_rust2::XzReader::new(reader, true)))
 }
 
-/// Finds `data.tar.*` and returns its unpacked stream.
-fn data(path: &Path) -> Result<Box<dyn Read>> {
+/// A member of a package's `ar` archive.
+struct Member {
+    name: String,
+    /// Where its bytes begin, and how many there are.
+    offset: u64,
+    size: u64,
+}
+
+/// More members than any package has.
+const MOST_MEMBERS: usize = 64;
+
+/// The members of a package, in order.
+fn members(path: &Path) -> Result<(File, Vec<Member>)> {
     let refused = |reason: String| Error::Deb { path: path.to_path_buf(), reason };
     let truncated = |e: io::Error| refused(format!("it is no complete package: {e}"));
     let mut file = File::open(path).map_err(Error::io(path, "read"))?;
@@ -50,34 +61,94 @@ fn data(path: &Path) -> Result<Box<dyn Read>> {
     if &magic != AR_MAGIC {
         return Err(refused("it is no Debian package: it does not begin with \"!<arch>\"".into()));
     }
-    loop {
+    let length = file.metadata().map_err(Error::io(path, "read"))?.len();
+    let mut members = Vec::new();
+    let mut offset = AR_MAGIC.len() as u64;
+    while offset < length {
         let mut header = [0; AR_HEADER];
+        file.seek(SeekFrom::Start(offset)).map_err(truncated)?;
         file.read_exact(&mut header).map_err(truncated)?;
         let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&header[range]).trim_end().to_owned();
         if header[58..] != *b"`\n" {
             return Err(refused("an ar header does not end as it should".into()));
         }
-        let name = text(0..16);
-        let name = name.trim_end_matches('/');
+        let name = text(0..16).trim_end_matches('/').to_owned();
         let size: u64 =
             text(48..58).parse().map_err(|_| refused(format!("the size of member {name:?} is no number")))?;
-        let Some(format) = name.strip_prefix("data.tar") else {
-            // Members are padded to an even length.
-            file.seek(SeekFrom::Current((size + size % 2) as i64)).map_err(truncated)?;
-            continue;
-        };
-        let member = BufReader::with_capacity(1 << 17, file).take(size);
-        return match format {
-            "" => Ok(Box::new(member)),
-            ".xz" => xz(member).map_err(truncated),
-            ".gz" => Ok(Box::new(flate2::read::MultiGzDecoder::new(member))),
-            ".zst" => match ruzstd::decoding::StreamingDecoder::new(member) {
-                Ok(decoder) => Ok(Box::new(decoder)),
-                Err(e) => Err(refused(format!("{name}: {e}"))),
-            },
-            _ => Err(refused(format!("{name} is compressed in a way that is not supported (xz, zstd and gzip are)"))),
-        };
+        if members.len() == MOST_MEMBERS {
+            return Err(refused(format!("it has more than {MOST_MEMBERS} members")));
+        }
+        members.push(Member { name, offset: offset + AR_HEADER as u64, size });
+        // Members are padded to an even length; ten digits cannot overflow.
+        offset += AR_HEADER as u64 + size + size % 2;
     }
+    Ok((file, members))
+}
+
+/// The unpacked stream of a member, and its name without what says how it is compressed.
+fn unpacked(path: &Path, mut file: File, member: &Member) -> Result<(String, Box<dyn Read>)> {
+    let refused = |reason: String| Error::Deb { path: path.to_path_buf(), reason };
+    let truncated = |e: io::Error| refused(format!("it is no complete package: {e}"));
+    file.seek(SeekFrom::Start(member.offset)).map_err(truncated)?;
+    let reader = BufReader::with_capacity(1 << 17, file).take(member.size);
+    let name = &member.name;
+    let Some(end) = name.find(".tar").map(|dot| dot + ".tar".len()) else {
+        return Ok((name.clone(), Box::new(reader)));
+    };
+    let reader: Box<dyn Read> = match &name[end..] {
+        "" => Box::new(reader),
+        ".xz" => xz(reader).map_err(truncated)?,
+        ".gz" => Box::new(flate2::read::MultiGzDecoder::new(reader)),
+        ".zst" => match ruzstd::decoding::StreamingDecoder::new(reader) {
+            Ok(decoder) => Box::new(decoder),
+            Err(e) => return Err(refused(format!("{name}: {e}"))),
+        },
+        _ => {
+            return Err(refused(format!(
+                "{name} is compressed in a way that is not supported (xz, zstd and gzip are)"
+            )));
+        }
+    };
+    Ok((name[..end].to_owned(), reader))
+}
+
+/// Finds `data.tar.*` and returns its unpacked stream.
+fn data(path: &Path) -> Result<Box<dyn Read>> {
+    let (file, members) = members(path)?;
+    let member = members.iter().find(|member| member.name.starts_with("data.tar")).ok_or_else(|| {
+        let reason = "it is no complete package: there is no data.tar in it".into();
+        Error::Deb { path: path.to_path_buf(), reason }
+    })?;
+    Ok(unpacked(path, file, member)?.1)
+}
+
+/// Writes a package with its members unpacked: a package of the same content, with which dpkg is done sooner.
+///
+/// # Errors
+/// If the file is no package, is damaged or exceeds the limit on bytes, or `output` fails.
+pub fn write_unpacked(deb: &Path, output: &mut (impl Write + Seek), limits: &Limits) -> Result<()> {
+    let refused = |e: io::Error| Error::Deb { path: deb.to_path_buf(), reason: format!("it cannot be unpacked: {e}") };
+    let header = |output: &mut dyn Write, name: &str, size: u64| {
+        let mode = "100644";
+        write!(output, "{name:<16}{0:<12}{0:<6}{0:<6}{mode:<8}{size:<10}`\n", 0)
+    };
+    output.write_all(AR_MAGIC).map_err(refused)?;
+    let mut left = limits.bytes;
+    for member in &members(deb)?.1 {
+        let file = File::open(deb).map_err(Error::io(deb, "read"))?;
+        let (name, reader) = unpacked(deb, file, member)?;
+        let mut reader = Limited { reader, left };
+        let start = output.stream_position().map_err(refused)?;
+        header(output, &name, 0).map_err(refused)?;
+        let size = io::copy(&mut reader, output).map_err(refused)?;
+        left = reader.left;
+        // The header has the size, which is known only now.
+        output.seek(SeekFrom::Start(start)).map_err(refused)?;
+        header(output, &name, size).map_err(refused)?;
+        output.seek(SeekFrom::Current(size as i64)).map_err(refused)?;
+        output.write_all(if size % 2 == 0 { b"" } else { b"\n" }).map_err(refused)?;
+    }
+    Ok(())
 }
 
 /// An entry of a package's data.
@@ -376,6 +447,29 @@ mod tests {
         ruzstd::encoding::compress(&data[..], &mut zstd, ruzstd::encoding::CompressionLevel::Fastest);
         let tree = unpacked(&crate::testing::ar(&[("debian-binary", b"2.0\n"), ("data.tar.zst", &zstd)])).unwrap();
         assert_eq!(bytes(&tree, "bin/sh"), b"shell");
+    }
+
+    #[test]
+    fn members_are_written_unpacked() {
+        let data = tar(&[("./bin/sh", b"shell")]);
+        let control = tar(&[("./control", b"Package: x\n")]);
+        let plain = crate::testing::ar(&[("debian-binary", b"2.0\n"), ("control.tar", &control), ("data.tar", &data)]);
+        let members: [(&str, &[u8]); 3] = [
+            ("debian-binary", b"2.0\n"),
+            ("control.tar.gz", &crate::testing::gzip(&control)),
+            ("data.tar.xz", &crate::testing::xz(&data)),
+        ];
+        let packed = crate::testing::ar(&members);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.deb");
+        fs::write(&path, &packed).unwrap();
+        let mut written = io::Cursor::new(Vec::new());
+        write_unpacked(&path, &mut written, &Limits::default()).unwrap();
+        assert_eq!(written.into_inner(), plain);
+        let few = Limits { bytes: data.len() as u64, ..Limits::default() };
+        assert!(write_unpacked(&path, &mut io::Cursor::new(Vec::new()), &few).is_err());
+        fs::write(&path, &packed[..packed.len() - 20]).unwrap();
+        assert!(write_unpacked(&path, &mut io::Cursor::new(Vec::new()), &Limits::default()).is_err());
     }
 
     #[test]

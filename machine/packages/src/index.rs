@@ -205,6 +205,17 @@ impl Index {
         records
     }
 
+    /// The names of the packages with a priority (see [`Record::priority`]), in order.
+    pub(crate) fn of_priority(&self, priority: u8) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for record in self.stanzas.iter().filter_map(|&start| record(self.stanza(start))) {
+            if record.priority == priority && names.last() != Some(&record.name) {
+                names.push(record.name);
+            }
+        }
+        names
+    }
+
     /// How many packages there are.
     pub(crate) fn len(&self) -> usize {
         self.stanzas.len()

@@ -17,6 +17,7 @@
 
 mod apt;
 mod archive;
+mod boot_loader;
 mod cache;
 mod deb;
 mod error;
@@ -35,7 +36,9 @@ mod version;
 mod testing;
 
 pub use archive::{Archive, Package, Settings};
-pub use deb::{Limits, unpack, unpack_to_folder};
+pub use boot_loader::boot_loader;
+pub use cache::folder as cache_folder;
+pub use deb::{Limits, unpack, unpack_to_folder, write_unpacked};
 pub use error::{Error, Result};
 pub use index::{Record, Relation};
 pub use initramfs::Initramfs;

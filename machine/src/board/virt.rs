@@ -338,10 +338,10 @@ impl Virt {
         let device_tree = self.device_tree_without_places(&places, plic_phandle, finisher_phandle);
         let ranges: Vec<_> = self.boot.programs().iter().map(|(name, program)| (*name, program.range())).collect();
         // The tree grows by the initrd's place; 4 KiB are more than it takes.
-        let tree_room = device_tree(None)?.len() as u64 + 0x1000;
+        let tree_room = device_tree::with_room(device_tree(None)?).len() as u64 + 0x1000;
         let initrd_size = self.boot.initrd().map(|initrd| initrd.len() as u64);
         let layout = layout::plan(&ram_range(self.memory), &ranges, initrd_size, tree_room)?;
-        let device_tree = device_tree(layout.initrd.clone())?;
+        let device_tree = device_tree::with_room(device_tree(layout.initrd.clone())?);
 
         let mut bus = AddressSpace::new(ram);
         for place in places {

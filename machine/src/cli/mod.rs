@@ -1,11 +1,13 @@
 //! The command line.
 
 mod disk;
+mod image;
 mod net;
 mod packages;
 mod run;
 mod session;
 mod size;
+mod ssh;
 mod statistics;
 mod test;
 
@@ -26,12 +28,17 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Boot a guest on a board compatible with QEMU's `virt`; without a kernel, Debian's with a small BusyBox system.
+    /// Boot a guest on a board compatible with QEMU's `virt`: a kernel, what is installed on a disk, or a system known by
+    /// name; without any of them, Debian's kernel with a small BusyBox system.
     Run(Box<run::Run>),
     /// Run test programs that tell their result through `tohost` (riscv-tests and others).
     Test(test::Test),
     /// Fetch Debian riscv64 packages and make an initramfs of them.
     Packages(packages::Packages),
+    /// Make disk images.
+    Image(image::ImageCommand),
+    /// Log in to the machine that `vervet run debian` has started, or run a command there.
+    Ssh(ssh::Ssh),
 }
 
 impl Arguments {
@@ -44,6 +51,8 @@ impl Arguments {
             Command::Run(run) => run.execute(),
             Command::Test(test) => test.execute(),
             Command::Packages(packages) => packages.execute(),
+            Command::Image(image) => image.execute(),
+            Command::Ssh(ssh) => ssh.execute(),
         }
     }
 }

@@ -142,9 +142,18 @@ impl NetOption {
     }
 }
 
+/// The network cards of a machine.
+#[derive(Default)]
+pub struct Cards {
+    /// The cards, in order of the options.
+    pub cards: Vec<Net>,
+    /// All ports of the host that lead into the guest.
+    pub forwards: Vec<Forward>,
+}
+
 /// Starts the networks and makes their cards. Ports that were picked are told to the user.
-pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
-    let mut cards = Vec::new();
+pub fn cards(options: &[NetOption]) -> anyhow::Result<Cards> {
+    let mut all = Cards::default();
     for (index, option) in options.iter().enumerate() {
         let Some(Started { network, forwards, address }) = option.start()? else { continue };
         let asked = option.configuration().map_or(&[][..], |configuration| &configuration.forwards);
@@ -154,13 +163,14 @@ pub fn cards(options: &[NetOption]) -> anyhow::Result<Vec<Net>> {
                 eprintln!("vervet: {protocol} port {host} leads to the guest's {guest}:{guest_port}");
             }
         }
+        all.forwards.extend(forwards);
         let network: Arc<dyn NetworkBackend> = match &option.capture {
             Some(path) => Capture::new(network, path)?,
             None => network,
         };
-        cards.push(option.card(index, network, address));
+        all.cards.push(option.card(index, network, address));
     }
-    Ok(cards)
+    Ok(all)
 }
 
 /// The same cards for a machine that never runs: their cables lead nowhere.

@@ -25,7 +25,8 @@ pub struct Source {
 }
 
 impl Source {
-    fn settings(&self) -> Settings {
+    /// Settings for the packages crate.
+    pub fn settings(&self) -> Settings {
         Settings {
             mirror: self.mirror.clone(),
             keyring: self.keyring.clone(),
@@ -37,6 +38,11 @@ impl Source {
     /// Debian's kernel and a BusyBox initramfs.
     pub fn quick_start(&self) -> anyhow::Result<QuickStart> {
         Ok(packages::quick_start(&self.settings())?)
+    }
+
+    /// The program that starts what is installed on a disk.
+    pub fn boot_loader(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(packages::boot_loader(&self.settings())?)
     }
 }
 

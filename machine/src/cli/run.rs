@@ -9,18 +9,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bus::PowerRequest;
 use clap::Args;
+use devices::backend::disk::RawDisk;
 use devices::backend::memory::MemoryBackend;
 use devices::virtio::input::PowerKey;
 use firmware::image::{self, Program};
 
 use super::disk::{DiskOption, DiskParser};
-use super::net::NetOption;
+use super::image::System;
+use super::net::{Cards, NetOption};
 use super::packages::Source;
 use super::session::Session;
 use super::statistics::Statistics;
 use super::{Processor, size};
 use crate::Event;
 use crate::board::virt::{self, Board, Boot, Slot, Virt};
+use crate::image::{Instance, Store};
 
 /// What the quick start's kernel is told.
 const QUICK_START_COMMAND_LINE: &str = "console=ttyS0 quiet";
@@ -35,8 +38,23 @@ const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEVICE_TREE_LIMIT: u64 = 1 << 20;
 const LARGER_THAN_RAM: &str = "larger than the guest's RAM; give it more with -m";
 
+/// The network of a machine whose user says nothing of it.
+const NETWORK: &str = "user";
+/// The network of a system known by name: NAT, and a port of this host that leads to its SSH server.
+const SYSTEM_NETWORK: &str = "user,hostfwd=tcp:127.0.0.1:0-:22";
+/// The port of an SSH server.
+const SSH: u16 = 22;
+
 #[derive(Debug, Args)]
 pub struct Run {
+    /// A system known by name, on a disk that is kept from run to run; made by `vervet image build` if it has not been
+    #[arg(value_enum, conflicts_with_all = ["kernel", "bios"])]
+    system: Option<System>,
+
+    /// Have the system begin anew, as its image is; what it has written so far is lost
+    #[arg(long, requires = "system")]
+    fresh: bool,
+
     /// The kernel: an ELF program, a RISC-V Linux Image, an EFI zboot file, or one of these compressed
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
@@ -44,6 +62,11 @@ pub struct Run {
     /// The initial RAM disk
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
+
+    /// The program that starts what is installed on the disks when there is no kernel, instead of U-Boot: a file as
+    /// --kernel takes it
+    #[arg(long, value_name = "FILE", conflicts_with = "kernel")]
+    loader: Option<PathBuf>,
 
     /// The kernel's command line
     #[arg(long, value_name = "STRING", allow_hyphen_values = true)]
@@ -72,9 +95,10 @@ pub struct Run {
     grace: u64,
 
     /// A network card: `user` (a network with NAT inside of the process), `switch=NAME` (the same, shared by all guests
-    /// that name it) or `none`, and options: mac=, mtu=, queues=, hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on,
-    /// dns=ADDRESS, pcap=FILE; may be given several times
-    #[arg(long, value_name = "KIND[,OPTION=VALUE]...", default_value = "user")]
+    /// that name it) or `none`, and options: mac=, mtu=, queues=, hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp;
+    /// may be given several times), hostaccess=on, restrict=on, dns=ADDRESS, pcap=FILE; may be given several times
+    /// [default: user; for a system known by name with a forward to its port 22]
+    #[arg(long, value_name = "KIND[,OPTION=VALUE]...")]
     net: Vec<NetOption>,
 
     /// Firmware to run in M-mode instead of the built-in SBI (OpenSBI's fw_dynamic or fw_jump, for example), or `none`
@@ -102,7 +126,10 @@ pub struct Run {
 impl Default for Run {
     fn default() -> Self {
         Self {
+            system: None,
+            fresh: false,
             kernel: None,
+            loader: None,
             initrd: None,
             append: None,
             memory: 1 << 30,
@@ -110,7 +137,7 @@ impl Default for Run {
             processor: Processor::default(),
             disk: Vec::new(),
             grace: DEFAULT_GRACE,
-            net: vec![NetOption::default()],
+            net: Vec::new(),
             bios: None,
             dtb: None,
             dump_dtb: None,
@@ -121,22 +148,38 @@ impl Default for Run {
 }
 
 impl Run {
-    pub fn execute(self) -> anyhow::Result<u8> {
+    pub fn execute(mut self) -> anyhow::Result<u8> {
         let engine = self.processor.engine()?;
+        let instance = self.instance()?;
+        if self.net.is_empty() {
+            let network = if instance.is_some() { SYSTEM_NETWORK } else { NETWORK };
+            self.net.push(network.parse().map_err(anyhow::Error::msg)?);
+        }
+        let boots_disk = self.boots_disk();
         let boot = self.boot()?;
         let mut slots = Vec::new();
+        if let Some(instance) = &instance {
+            slots.push(Slot::Disk(Arc::new(RawDisk::open(&instance.disk(), false)?), String::new()));
+        }
         for disk in &self.disk {
             let (disk, serial) = disk.open()?;
             slots.push(Slot::Disk(disk, serial));
         }
         let power_key = PowerKey::default();
-        slots.extend([Slot::Rng, Slot::Console, Slot::PowerKey(power_key.clone())]);
+        slots.extend([Slot::Rng, Slot::PowerKey(power_key.clone())]);
+        // An installed system offers a login at each console it finds; two would mix on the one terminal.
+        slots.extend((!boots_disk).then_some(Slot::Console));
         // Nothing is started for a machine of which only the description is wanted.
-        let cards = match self.dump_dtb {
-            Some(_) => super::net::unconnected_cards(&self.net),
+        let Cards { cards, forwards } = match self.dump_dtb {
+            Some(_) => Cards { cards: super::net::unconnected_cards(&self.net), forwards: Vec::new() },
             None => super::net::cards(&self.net)?,
         };
         slots.extend(cards.into_iter().map(Slot::Net));
+        if let Some(instance) = &instance
+            && let Some(forward) = forwards.iter().find(|forward| forward.guest_port == SSH)
+        {
+            instance.set_ssh_port(forward.host.port())?;
+        }
         let device_tree = match &self.dtb {
             None => None,
             Some(path) => {
@@ -183,6 +226,34 @@ impl Run {
         }
     }
 
+    /// The machine of a system known by name.
+    fn instance(&self) -> anyhow::Result<Option<Instance>> {
+        let Some(System::Debian) = self.system else { return Ok(None) };
+        let store = Store::open()?;
+        super::image::default_debian(&store, &self.source)?;
+        Ok(Some(store.take(self.fresh)?))
+    }
+
+    /// Whether what is installed on a disk is to start.
+    fn boots_disk(&self) -> bool {
+        let disks = self.system.is_some() || !self.disk.is_empty();
+        self.kernel.is_none() && (self.loader.is_some() || disks && self.bios.is_none())
+    }
+
+    /// The boot loader.
+    fn loader(&self) -> anyhow::Result<Program> {
+        let room = virt::kernel_room(self.memory);
+        match &self.loader {
+            Some(path) => Ok(image::load_kernel(path, &room)?),
+            None => {
+                let program = self.source.boot_loader().context(
+                    "no boot loader for the disk (--loader FILE takes one of yours, --kernel FILE starts without)",
+                )?;
+                Ok(image::kernel_from_bytes("U-Boot", program, &room)?)
+            }
+        }
+    }
+
     /// What the machine is to start.
     fn boot(&self) -> anyhow::Result<Boot> {
         let initrd = match &self.initrd {
@@ -191,6 +262,9 @@ impl Run {
         };
         let command_line = self.append.clone().unwrap_or_default();
         let kernel = |room| -> anyhow::Result<Option<Arc<Program>>> {
+            if self.boots_disk() {
+                return Ok(Some(Arc::new(self.loader()?)));
+            }
             let program = self.kernel.as_deref().map(|path| image::load_kernel(path, &room)).transpose()?;
             Ok(program.map(Arc::new))
         };

@@ -66,8 +66,12 @@ pub fn folder(given: Option<&Path>) -> Result<PathBuf> {
 
 const TEMPORARY: &str = ".partial-";
 
-/// Makes the folder that `path` lies in and clears it of leftovers older than a day.
-pub(crate) fn prepare_parent(path: &Path) -> Result<&Path> {
+/// Makes the folder that `path` lies in and clears it of temporary files (`.partial-…`) older than a day, which processes
+/// that were killed have left.
+///
+/// # Errors
+/// If the folder cannot be made or read.
+pub fn prepare_parent(path: &Path) -> Result<&Path> {
     // The parent of a bare name is the empty path, which the host takes for no folder at all.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;

@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::packages::Source;
 use super::size;
-use crate::image::{self, AuthorizedKeys, BootLoader, Debian, Image, Progress, Store, UserName};
+use crate::image::{AuthorizedKeys, BootLoader, Debian, Image, Parts, Progress, Store, UserName};
 
 /// A system known by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -160,9 +160,10 @@ pub fn default_debian(store: &Store, source: &Source) -> anyhow::Result<()> {
 }
 
 fn build(debian: &Debian, path: &std::path::Path) -> anyhow::Result<()> {
+    let parts = Parts::fetch(debian)?;
     let stop = Arc::new(AtomicBool::new(false));
     stop_by_signals(&stop)?;
-    image::build(debian, path, &Shown::default(), &stop)?;
+    parts.build(path, &Shown::default(), &stop)?;
     Ok(())
 }
 

@@ -155,8 +155,6 @@ impl Run {
             let network = if instance.is_some() { SYSTEM_NETWORK } else { NETWORK };
             self.net.push(network.parse().map_err(anyhow::Error::msg)?);
         }
-        let boots_disk = self.boots_disk();
-        let boot = self.boot()?;
         let mut slots = Vec::new();
         if let Some(instance) = &instance {
             slots.push(Slot::Disk(Arc::new(RawDisk::open(&instance.disk(), false)?), String::new()));
@@ -165,6 +163,8 @@ impl Run {
             let (disk, serial) = disk.open()?;
             slots.push(Slot::Disk(disk, serial));
         }
+        let boots_disk = self.boots_disk();
+        let boot = self.boot()?;
         let power_key = PowerKey::default();
         slots.extend([Slot::Rng, Slot::PowerKey(power_key.clone())]);
         // An installed system offers a login at each console it finds; two would mix on the one terminal.

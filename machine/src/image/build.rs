@@ -1,7 +1,7 @@
 //! The building of a disk: what the machine is given, and how it is watched.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use cpu::{EngineKind, JitOptions};
 use crossbeam::channel::Receiver;
 use devices::backend::disk::RawDisk;
 use fatfs::FormatVolumeOptions;
-use packages::{Archive, FileTree, Initramfs, Package};
+use packages::{Archive, FileTree, Initramfs, Kernel, Package};
 use uuid::Uuid;
 
 use super::files::{self, Plan};
@@ -46,105 +46,137 @@ pub trait Progress {
     fn end(&self);
 }
 
-/// Makes the disk and gives it the name `output`. Whatever was there is replaced, in one step and only by a whole image.
-///
-/// `stop` is raised by a user who does not want to wait any longer.
-///
-/// # Errors
-/// If packages cannot be had, the host refuses to write, or a step in the machine fails; no file is left behind then but
-/// `output` with `.log` at its end, if the machine had something to say.
-pub fn build(debian: &Debian, output: &Path, progress: &dyn Progress, stop: &AtomicBool) -> Result<()> {
-    if debian.size < SMALLEST {
-        return Err(Error::Size { given: debian.size >> 20 });
-    }
-    let archive = Archive::open(&debian.packages)?;
-    let required = archive.required()?;
-    let required: Vec<&str> = required.iter().map(String::as_str).collect();
-    let mut needed = archive.fetch_closure(&required)?;
-    let wanted = PACKAGES.iter().chain(debian.boot_loader.packages()).copied();
-    let wanted = wanted.chain(debian.add.iter().map(String::as_str));
-    let names: Vec<&str> = required.iter().copied().chain(wanted).collect();
-    // The same names stand first, so that the same packages come first.
-    let all = archive.fetch_closure(&names)?;
-    let mut others: Vec<Package> = all.into_iter().filter(|package| !needed.contains(package)).collect();
-    // It makes /bin, /lib and /sbin the links that other packages take for granted.
-    needed.sort_by_key(|package| package.name != "base-files");
-    let required_count = needed.len();
-    let tools = archive.fetch_closure(&[&required[..], &TOOLS].concat())?;
-    let kernel = archive.kernel(KERNEL)?;
-    let mut packages = needed;
-    packages.append(&mut others);
+/// What a disk is made of, fetched and verified.
+pub struct Parts<'a> {
+    debian: &'a Debian,
+    /// All packages: those that every system has, then the others.
+    packages: Vec<Package>,
+    /// How many of them every system has.
+    required: usize,
+    /// What the machine that builds has in its initramfs.
+    tools: Vec<Package>,
+    kernel: Kernel,
+    /// The mirror that they came from.
+    mirror: Option<String>,
+}
 
-    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
-    let work =
-        tempfile::Builder::new().prefix(".partial-").tempdir_in(folder).map_err(Error::io(folder, "write into"))?;
-    let image = work.path().join("disk");
-    let package_image = work.path().join("packages");
+/// The identities of a disk's file systems.
+struct Identities {
+    root: Uuid,
+    /// Of the EFI system partition's, if there is one.
+    system: Option<u32>,
+}
 
-    let _bar = Bar::begin(progress, packages.len(), required_count);
-    progress.stage("unpacking packages");
-    let file = create(&package_image)?;
-    package_disk::write(&package_image, &file, &packages, |_| {
-        progress.step();
-        check(stop)
-    })?;
-    let mut disk = create(&image)?;
-    disk.set_len(debian.size / (1 << 20) * (1 << 20)).map_err(Error::io(&image, "set the size of"))?;
-    let system = partition::write(&image, &mut disk, debian.boot_loader == BootLoader::Grub)?;
-    let root = Uuid::new_v4();
-    // Any number will do; that of the other file system is at hand.
-    let system = system.map(|range| (range, root.as_fields().0));
-    if let Some((range, id)) = &system {
-        let options = FormatVolumeOptions::new().volume_id(*id).volume_label(*b"EFI        ");
-        let formatted = fatfs::format_volume(&mut Volume::new(&disk, range.clone()), options);
-        formatted.map_err(Error::io(&image, "write"))?;
-    }
-    drop((file, disk));
-
-    let plan = Plan {
-        debian,
-        root,
-        system: system.map(|(_, id)| id),
-        mirror: archive.mirror_address(),
-        required: required_count,
-        packages: packages.len(),
-    };
-    let initramfs = initramfs(&tools, &files::tree(&plan)?)?
-        .modules(kernel.release(), &kernel.modules(&MODULES)?)?
-        .init(include_str!("build.sh"))?;
-    let boot = Boot::Kernel {
-        kernel: Arc::new(firmware::image::load_kernel(kernel.image(), &virt::kernel_room(MEMORY))?),
-        initrd: Some(Arc::new(initramfs.to_bytes()?)),
-        command_line: COMMAND_LINE.into(),
-    };
-    drop(initramfs);
-
-    let (sender, lines) = crossbeam::channel::unbounded();
-    let console = Arc::new(Transcript::new(sender));
-    let board = board(&boot, &console, &image, &package_image)?;
-    let ended = Watch { lines, progress, stage: "start".into(), last: String::new() }.run(board, stop);
-    if let Err((stage, reason)) = ended {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::Interrupted);
+impl<'a> Parts<'a> {
+    /// Fetches what the cache does not hold.
+    ///
+    /// # Errors
+    /// If the disk would be too small, or packages cannot be had.
+    pub fn fetch(debian: &'a Debian) -> Result<Self> {
+        if debian.size < SMALLEST {
+            return Err(Error::Size { given: debian.size >> 20 });
         }
-        let mut log = output.as_os_str().to_owned();
-        log.push(".log");
-        let log = std::path::PathBuf::from(log);
-        std::fs::write(&log, console.text()).map_err(Error::io(&log, "write"))?;
-        return Err(Error::Guest { stage, reason, log });
+        let archive = Archive::open(&debian.packages)?;
+        let required = archive.required()?;
+        let required: Vec<&str> = required.iter().map(String::as_str).collect();
+        let mut packages = archive.fetch_closure(&required)?;
+        let wanted = PACKAGES.iter().chain(debian.boot_loader.packages()).copied();
+        let wanted = wanted.chain(debian.add.iter().map(String::as_str));
+        // With the required ones first, so that alternatives are decided in the same way.
+        let names: Vec<&str> = required.iter().copied().chain(wanted).collect();
+        let mut others = archive.fetch_closure(&names)?;
+        others.retain(|package| !packages.contains(package));
+        // It makes /bin, /lib and /sbin the links that other packages take for granted.
+        packages.sort_by_key(|package| package.name != "base-files");
+        let required_count = packages.len();
+        packages.append(&mut others);
+        Ok(Self {
+            debian,
+            packages,
+            required: required_count,
+            tools: archive.fetch_closure(&[&required[..], &TOOLS].concat())?,
+            kernel: archive.kernel(KERNEL)?,
+            mirror: archive.mirror_address().map(Into::into),
+        })
     }
-    // Its name must not come to the disk before its contents do.
-    File::open(&image).and_then(|file| file.sync_all()).map_err(Error::io(&image, "write"))?;
-    std::fs::rename(&image, output).map_err(Error::io(output, "write"))
+
+    /// Makes the disk and gives it the name `output`. Whatever was there is replaced, in one step and only by a whole
+    /// image. `stop` is raised by a user who does not want to wait any longer.
+    ///
+    /// # Errors
+    /// If the host refuses to write, or a step in the machine fails; no file is left behind then but `output` with
+    /// `.log` at its end, if the machine had something to say.
+    pub fn build(&self, output: &Path, progress: &dyn Progress, stop: &AtomicBool) -> Result<()> {
+        let folder = packages::prepare_parent(output)?;
+        let work = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder);
+        let work = work.map_err(Error::io(folder, "write into"))?;
+        let image = work.path().join("disk");
+        let package_image = work.path().join("packages");
+
+        let _bar = Bar::begin(progress, self.packages.len(), self.required);
+        progress.stage("unpacking packages");
+        package_disk::write(&package_image, &create(&package_image)?, &self.packages, |_| {
+            progress.step();
+            if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        })?;
+        let identities = self.write_empty(&image)?;
+
+        let (sender, lines) = crossbeam::channel::unbounded();
+        let console = Arc::new(Transcript::new(sender));
+        let board = board(&self.boot(&identities)?, &console, &image, &package_image)?;
+        let watch = Watch { lines, progress, stage: "start".into(), last: String::new() };
+        if let Err((stage, reason)) = watch.run(board, stop) {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted);
+            }
+            let mut log = output.as_os_str().to_owned();
+            log.push(".log");
+            let log = PathBuf::from(log);
+            std::fs::write(&log, console.text()).map_err(Error::io(&log, "write"))?;
+            return Err(Error::Guest { stage, reason, log });
+        }
+        // Its name must not come to the disk before its contents do.
+        File::open(&image).and_then(|file| file.sync_all()).map_err(Error::io(&image, "write"))?;
+        std::fs::rename(&image, output).map_err(Error::io(output, "write"))
+    }
+
+    /// Makes the empty disk: its partitions, and the file system that firmware reads.
+    fn write_empty(&self, image: &Path) -> Result<Identities> {
+        let mut disk = create(image)?;
+        disk.set_len(self.debian.size >> 20 << 20).map_err(Error::io(image, "set the size of"))?;
+        let system = partition::write(image, &mut disk, self.debian.boot_loader == BootLoader::Grub)?;
+        let root = Uuid::new_v4();
+        let Some(range) = system else { return Ok(Identities { root, system: None }) };
+        // Any number will do; a random one is at hand.
+        let id = root.as_fields().0;
+        let options = FormatVolumeOptions::new().volume_id(id).volume_label(*b"EFI        ");
+        fatfs::format_volume(&mut Volume::new(&disk, range), options).map_err(Error::io(image, "write"))?;
+        Ok(Identities { root, system: Some(id) })
+    }
+
+    /// What the machine starts.
+    fn boot(&self, identities: &Identities) -> Result<Boot> {
+        let plan = Plan {
+            debian: self.debian,
+            root: identities.root,
+            system: identities.system,
+            mirror: self.mirror.as_deref(),
+            required: self.required,
+            packages: self.packages.len(),
+        };
+        let initramfs = initramfs(&self.tools, &files::tree(&plan)?)?
+            .modules(self.kernel.release(), &self.kernel.modules(&MODULES)?)?
+            .init(include_str!("build.sh"))?;
+        Ok(Boot::Kernel {
+            kernel: Arc::new(firmware::image::load_kernel(self.kernel.image(), &virt::kernel_room(MEMORY))?),
+            initrd: Some(Arc::new(initramfs.to_bytes()?)),
+            command_line: COMMAND_LINE.into(),
+        })
+    }
 }
 
 fn create(path: &Path) -> Result<File> {
     File::options().read(true).write(true).create_new(true).open(path).map_err(Error::io(path, "write"))
-}
-
-fn check(stop: &AtomicBool) -> Result<()> {
-    if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// The system that builds: packages side by side, none of them configured.
@@ -320,7 +352,6 @@ mod tests {
 
     #[test]
     fn a_disk_too_small_is_refused_before_anything_is_fetched() {
-        let folder = tempfile::tempdir().unwrap();
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
         let debian = Debian {
             packages: packages::Settings { mirror: Some("/absent".into()), ..packages::Settings::default() },
@@ -330,9 +361,7 @@ mod tests {
             user: super::super::UserName::new("user").unwrap(),
             keys: super::super::AuthorizedKeys::parse("here", key).unwrap(),
         };
-        let output = folder.path().join("disk");
-        let error = build(&debian, &output, &Heard::default(), &AtomicBool::new(false)).unwrap_err();
+        let error = Parts::fetch(&debian).err().unwrap();
         assert!(matches!(error, Error::Size { given: 2047 }), "{error}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -96,6 +96,10 @@ GRUB_CMDLINE_LINUX=\"console=ttyS0 quiet\"
 GRUB_DISABLE_OS_PROBER=true
 ";
 
+/// systemd's limits are made for hardware. On a busy host an emulated system may take longer, and a device that is not
+/// there after 90 seconds (the console) would be given up.
+const PATIENCE: &str = "[Manager]\nDefaultTimeoutStartSec=15min\nDefaultDeviceTimeoutSec=15min\n";
+
 /// Makes the host key of this machine: images have none, so that machines made of one image do not share it.
 const HOST_KEY_UNIT: &str = "\
 [Unit]
@@ -138,6 +142,7 @@ pub(super) fn tree(plan: &Plan<'_>) -> Result<FileTree> {
     file("initramfs-tools/conf.d/vervet", "MODULES=list\n", 0o644)?;
     file("initramfs-tools/modules", &(DRIVERS.join("\n") + "\n"), 0o644)?;
     file("systemd/network/80-dhcp.network", "[Match]\nType=ether\n\n[Network]\nDHCP=yes\n", 0o644)?;
+    file("systemd/system.conf.d/vervet.conf", PATIENCE, 0o644)?;
     file("systemd/system/vervet-host-key.service", HOST_KEY_UNIT, 0o644)?;
     file("apt/sources.list.d/debian.sources", &sources(plan), 0o644)?;
     file("vervet-finish/run", include_str!("finish.sh"), 0o644)?;

@@ -21,7 +21,7 @@ mod store;
 mod transcript;
 mod volume;
 
-pub use build::{Progress, build};
+pub use build::{Parts, Progress};
 pub use files::{AuthorizedKeys, UserName};
 pub use store::{Access, Image, Instance, Store};
 

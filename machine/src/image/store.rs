@@ -172,6 +172,11 @@ impl Store {
     /// How to reach the machine; `None` if it does not run.
     pub fn access(&self) -> Option<Access> {
         let folder = self.machine();
+        // A run that was killed has left its port behind, but not its lock.
+        let lock = File::open(folder.with_extension("lock")).ok()?;
+        if lock.try_lock().is_ok() {
+            return None;
+        }
         let image = Image::read(&folder.join(SETTINGS))?;
         let port = fs::read_to_string(folder.join(PORT)).ok()?.trim().parse().ok()?;
         let known_hosts = folder.join("known_hosts");
@@ -308,6 +313,9 @@ mod tests {
         let access = store.access().unwrap();
         assert_eq!((access.port, access.user.as_str(), access.identity), (2222, "user", identity));
         drop(instance);
+        assert_eq!(store.access(), None);
+        // As if it had been killed.
+        fs::write(store.machine().join(PORT), "2222").unwrap();
         assert_eq!(store.access(), None);
     }
 

@@ -5,6 +5,7 @@
 mod bad_input;
 mod command;
 mod elf;
+mod images;
 #[cfg(unix)]
 mod power_key;
 #[cfg(unix)]

@@ -408,9 +408,8 @@ fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
 
 /// Decodes the block at an offset in RAM; `None` if its first instruction leaves the page.
 fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
-    // First make sure that a write to the page is heard of, then note its version, then read it.
-    hart.listen_to_writes(offset, PageFlags::CODE);
-    let version = hart.ram.code_version(offset);
+    // First make sure that a write to the page is heard of, then read it.
+    let version = hart.listen_to_writes(offset, PageFlags::CODE);
     let end = (offset & !(PAGE_SIZE - 1)) + PAGE_SIZE;
     let mut ops = Vec::with_capacity(8);
     let mut at = offset;

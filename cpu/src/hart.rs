@@ -1,6 +1,7 @@
 //! A hart: its architectural state and what it is connected to.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use bus::{AddressSpace, Alarm, Clock, CodeListener, PAGE_SIZE, PageFlags, Ram, StateError};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use crate::csr::{Counts, Csrs, mstatus};
 use crate::extension::{Extension, ExtensionSet};
 use crate::mmu::Access;
 use crate::pmp::Pmp;
-use crate::shared::{HartShared, Request, event};
+use crate::shared::{Forget, HartShared, Request, event};
 use crate::tlb::{Context, Tlb};
 use crate::trap::{Exception, Trap};
 use crate::{Privilege, Trapped};
@@ -92,8 +93,6 @@ pub struct Hart {
     pub(crate) jit: crate::jit::State,
     /// The machine's other harts.
     peers: Vec<Arc<HartShared>>,
-    /// Requests to peers to forget writes that this hart wants to hear of, and have not been seen served.
-    unheard: Vec<(usize, u64)>,
     bus: Arc<AddressSpace>,
     shared: Arc<HartShared>,
     clock: Clock,
@@ -144,7 +143,6 @@ impl Hart {
             #[cfg(feature = "jit")]
             jit: crate::jit::State::default(),
             peers: Vec::new(),
-            unheard: Vec::new(),
             bus,
             shared,
             clock,
@@ -309,8 +307,9 @@ impl Hart {
     }
 
     /// `fence.i` on this hart: code is looked at again before it runs, and stores that other harts made before are seen.
+    /// Never called inside of translated code, which others may wait for this hart to leave.
     pub(crate) fn fence_instructions(&mut self) {
-        if !self.unheard.is_empty() {
+        if !self.peers.is_empty() {
             self.wait_for_peers();
         }
         self.code_generation += 1;
@@ -346,11 +345,19 @@ impl Hart {
 
     /// Tells those who listen to the page of RAM at `offset` of a store that took the slow path.
     pub(crate) fn note_store(&self, offset: u64, length: u64) {
-        if self.ram.flags(offset).is_empty() {
+        // The store comes before the look at the flags: `bus::Ram`, "writers and listeners".
+        fence(Ordering::SeqCst);
+        self.note_atomic_store(offset, length);
+    }
+
+    /// The same of a sequentially consistent atomic store, which needs no fence.
+    pub(crate) fn note_atomic_store(&self, offset: u64, length: u64) {
+        let flags = self.ram.flags(offset);
+        if flags.is_empty() {
             return;
         }
         self.ram.note_write(offset, length);
-        if self.ram.flags(offset).contains(PageFlags::WATCH) {
+        if flags.contains(PageFlags::WATCH) {
             self.shared.raise(event::WATCH);
         }
     }
@@ -358,31 +365,67 @@ impl Hart {
     /// Makes known the machine's other harts, whose writes to code this hart has to hear of.
     pub fn set_peers<'a>(&mut self, harts: impl IntoIterator<Item = &'a Arc<HartShared>>) {
         self.peers = harts.into_iter().filter(|hart| hart.id() != self.shared.id()).cloned().collect();
+        self.tlb.log_dropped_writes(!self.peers.is_empty());
     }
 
     /// Makes somebody a listener of the page of RAM at `offset`: writes to it no longer take the fast path, on this
-    /// hart from now on, on the others from their next poll.
+    /// hart from now on, on the others from their next poll. The version that what is read from now on belongs to
+    /// ([`Ram::set_flag`]).
     ///
-    /// A peer may write unheard until then. It makes up for it: when it drops a write entry for the page it counts that
-    /// as a write, so that code read in between is stale. Only [`Hart::fence_instructions`] promises more, and waits.
-    pub(crate) fn listen_to_writes(&mut self, offset: u64, flag: PageFlags) {
-        if !self.ram.set_flag(offset & !(PAGE_SIZE - 1), flag) {
-            return;
+    /// A peer may write unheard until then. It makes up for it: whenever it drops a write entry for a page of code it
+    /// counts that as a write, at its next poll at the latest, so that code read in between is stale. Only
+    /// [`Hart::fence_instructions`] promises more, and waits.
+    pub(crate) fn listen_to_writes(&mut self, offset: u64, flag: PageFlags) -> u32 {
+        let page = offset & !(PAGE_SIZE - 1);
+        if let Some(version) = self.ram.flagged_version(page, flag) {
+            return version;
         }
-        self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset);
-        for (index, peer) in self.peers.iter().enumerate() {
-            self.unheard.push((index, peer.ask_to_forget(offset)));
-        }
+        let mut version = 0;
+        self.shared.announce(|| {
+            let (is_new, current) = self.ram.set_flag(page, flag);
+            version = current;
+            if is_new {
+                self.tlb.forget_writes_to(self.ram.host_base() as u64 + page);
+                for peer in &self.peers {
+                    peer.ask_to_forget(page);
+                }
+            }
+        });
+        version
     }
 
-    /// Waits until no peer can still write unheard to a page that this hart listens to. What peers want this hart to
-    /// forget it forgets meanwhile, so that two that wait for each other both go on. A pause ends the wait: the machine
-    /// then has every hart serve what is posted for it before any of them goes on.
+    /// Waits until no hart can have written unheard, before now, to a page that any hart has set a flag of. What peers
+    /// want this hart to forget it forgets meanwhile, so that two that wait for each other both go on. A pause ends the
+    /// wait: the machine then has every hart serve what is posted for it before any of them goes on.
+    ///
+    /// It does not matter who set the flag. Who finds it set relies on the announcement being complete, hence the first
+    /// round; and on all answers, hence the second. A store that happened before this call, on whatever hart, has either
+    /// been noted when this returns, or whoever reads the page after its flag was set sees it: the fence here is
+    /// ordered before the reader's, as the announcement was not yet seen.
     fn wait_for_peers(&mut self) {
+        fence(Ordering::SeqCst);
+        let is_paused = |hart: &Self| hart.shared.events() & event::PAUSE != 0;
+        for index in 0..self.peers.len() {
+            let begun = self.peers[index].announcements();
+            while begun % 2 != 0 && self.peers[index].announcements() == begun {
+                if is_paused(self) {
+                    return;
+                }
+                self.forget_writes();
+                std::thread::yield_now();
+            }
+        }
+        self.forget_writes();
+        let unforgotten = |(index, peer): (usize, &Arc<HartShared>)| {
+            let ticket = peer.unforgotten().filter(|_| peer.is_running())?;
+            // It may be parked.
+            peer.raise(event::REQUEST);
+            Some((index, ticket))
+        };
+        let mut waiting: Vec<_> = self.peers.iter().enumerate().filter_map(unforgotten).collect();
         loop {
-            let peers = &self.peers;
-            self.unheard.retain(|(index, ticket)| !peers[*index].has_forgotten(*ticket));
-            if self.unheard.is_empty() || self.shared.events() & event::PAUSE != 0 {
+            waiting.retain(|(index, ticket)| !self.peers[*index].has_forgotten(*ticket));
+            if waiting.is_empty() || is_paused(self) {
                 return;
             }
             self.forget_writes();
@@ -390,14 +433,24 @@ impl Hart {
         }
     }
 
-    /// Forgets what peers have asked for.
+    /// Forgets what peers have asked for. Never called inside of translated code, which keeps the pages of its accesses
+    /// at hand beyond the life of their TLB entries.
     fn forget_writes(&mut self) {
-        let (offsets, ticket) = self.shared.take_to_forget();
-        for offset in offsets {
-            if self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset) {
+        let (asked, ticket) = self.shared.take_to_forget();
+        for forget in asked {
+            match forget {
                 // This hart may have written unheard since the peer looked.
-                self.ram.note_write(offset & !(PAGE_SIZE - 1), PAGE_SIZE);
+                Forget::Page(offset) => {
+                    if self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset) {
+                        self.ram.note_write(offset, PAGE_SIZE);
+                    }
+                }
+                Forget::Everything => self.tlb.forget_all_writes(),
             }
+        }
+        // The same holds of what was dropped before; of pages that nobody listens to it means nothing.
+        for host in self.tlb.take_dropped_writes() {
+            self.ram.note_write(self.host_offset(host), PAGE_SIZE);
         }
         self.shared.set_forgotten(ticket);
     }

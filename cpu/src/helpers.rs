@@ -13,7 +13,7 @@ use crate::hart::CACHE_BLOCK_SIZE;
 use crate::isa::Insn;
 use crate::mmu::Access;
 use crate::trap::Exception;
-use crate::{Hart, Privilege, Stop, Trapped};
+use crate::{Hart, Privilege, Stop, Trapped, event};
 
 type Outcome = Result<(), Trapped>;
 
@@ -144,8 +144,8 @@ pub(crate) fn pause(_: &mut Hart, _: &Insn) -> Outcome {
 }
 
 pub(crate) fn fence_i(hart: &mut Hart, _: &Insn) -> Outcome {
-    fence(Ordering::SeqCst);
-    hart.fence_instructions();
+    // Served before the next instruction, and not inside of translated code: it may have to wait for other harts.
+    hart.shared().raise(event::CODE);
     Ok(())
 }
 

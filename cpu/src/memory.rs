@@ -250,7 +250,7 @@ impl Hart {
     pub(crate) fn amo_virtual(&mut self, op: AmoOp, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
         let offset = self.atomic_offset(address, width, Access::Write)?;
         let old = modify(&self.ram, offset, width, |old| amo_result(op, width, old, value));
-        self.note_store(offset, width.bytes());
+        self.note_atomic_store(offset, width.bytes());
         old.ok_or_else(|| self.outside_ram(address))
     }
 
@@ -264,7 +264,7 @@ impl Hart {
     ) -> Result<u64, Trapped> {
         let offset = self.atomic_offset(address, width, Access::Write)?;
         let old = exchange(&self.ram, offset, width, expected, new);
-        self.note_store(offset, width.bytes());
+        self.note_atomic_store(offset, width.bytes());
         old.ok_or_else(|| self.outside_ram(address))
     }
 
@@ -293,7 +293,7 @@ impl Hart {
         let old = exchange(&self.ram, offset, width, held.value, value).ok_or_else(|| self.outside_ram(address))?;
         let stored = width.zero_extend(old) == held.value;
         if stored {
-            self.note_store(offset, width.bytes());
+            self.note_atomic_store(offset, width.bytes());
         }
         Ok(u64::from(!stored))
     }

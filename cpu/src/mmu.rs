@@ -252,7 +252,7 @@ impl Hart {
         let cell = self.ram.atomic_u64(offset).ok_or(Fault::Access)?;
         let updated = cell.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if updated {
-            self.note_store(offset, 8);
+            self.note_atomic_store(offset, 8);
         }
         Ok(updated)
     }
@@ -286,6 +286,9 @@ impl Hart {
         let context = if access == Access::Execute { self.fetch_context } else { self.data_context };
         let host = self.ram.host_base() as u64 + offset;
         self.tlb.fill(access, context, address, host, found.offset_bits);
+        if self.tlb.has_many_dropped_writes() {
+            self.shared().raise(crate::event::REQUEST);
+        }
         if found.user && privilege == Privilege::Supervisor {
             self.tlb.note_user_page(access, address);
         }

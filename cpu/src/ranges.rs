@@ -14,14 +14,17 @@
 //! filled. An entry is in a log once.
 //!
 //! **Pages.** Where an access of U-mode misses and the TLB has its page, translated code itself puts that page into the
-//! entry, if the entry is in the log that goes with the address space, and sets [`Ranges::moved`]. Now and then the
-//! service looks for a longer run.
+//! entry, if the entry may move, and sets [`Ranges::moved`]. Now and then the service looks for a longer run.
+//!
+//! **Stores and listeners.** Who begins to listen to a page asks every hart whether it can have written there unheard
+//! (`Hart::listen_to_writes`). So an entry for stores keeps its run beyond its validity until somebody asks, and on a
+//! machine with several harts a run that another one replaces is logged; there entries for stores do not move.
 
 /// One access's run. Translated code reads and changes it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Range {
-    /// First virtual address.
+    /// First virtual address. In an entry for stores that has been forgotten: the length of the run at `host`.
     pub base: u64,
     /// Distances from it at which the access may start: none while there is no run.
     pub limit: u64,
@@ -36,8 +39,10 @@ pub(crate) struct Range {
 
 const WRITE: u16 = 1;
 const IN_GLOBAL_LOG: u16 = 2;
-/// In the log of what goes with the address space.
-pub(crate) const IN_OTHER_LOG: u16 = 4;
+const IN_OTHER_LOG: u16 = 4;
+const IN_STORES: u16 = 8;
+/// Translated code may put another page into the entry.
+pub(crate) const MOVABLE: u16 = 16;
 
 /// Most misses that are served before another try.
 const MOST_PATIENCE: u16 = 4095;
@@ -69,6 +74,11 @@ pub(crate) struct Ranges {
     other: Log,
     /// Non-zero if translated code has put pages into entries that [`Log::covered`] does not know of.
     pub moved: u64,
+    /// Entries for stores that have, or had, a run.
+    stores: Vec<u32>,
+    /// Runs of stores that were replaced: host addresses and lengths.
+    replaced: Vec<(u64, u64)>,
+    logs_replaced: bool,
 }
 
 /// Entries that are filled.
@@ -134,10 +144,25 @@ impl Ranges {
         };
         entry.patience = entry.backoff.into();
         let Some(run) = run else { return };
+        if self.logs_replaced
+            && let Some(old) = entry.written()
+        {
+            self.replaced.push(old);
+        }
         entry.base = run.base;
         entry.limit = run.length - span + 1;
         entry.host = run.host;
-        entry.flags = entry.flags & !WRITE | if write { WRITE } else { 0 };
+        entry.flags &= !(WRITE | MOVABLE);
+        if write {
+            entry.flags |= WRITE;
+            if entry.flags & IN_STORES == 0 {
+                entry.flags |= IN_STORES;
+                self.stores.push(index as u32);
+            }
+        }
+        if !run.global && !(write && self.logs_replaced) {
+            entry.flags |= MOVABLE;
+        }
         let (log, flag) = if run.global { (&mut self.global, IN_GLOBAL_LOG) } else { (&mut self.other, IN_OTHER_LOG) };
         if entry.flags & flag == 0 {
             entry.flags |= flag;
@@ -166,8 +191,9 @@ impl Ranges {
         log.covered = [0; Log::WORDS];
         for index in log.entries.drain(..) {
             let entry = &mut entries[index as usize];
-            (entry.limit, entry.patience) = (0, 0);
-            entry.flags &= !flag;
+            entry.forget();
+            // Only what is in a log may move.
+            entry.flags &= !(flag | MOVABLE);
         }
     }
 
@@ -185,24 +211,67 @@ impl Ranges {
 
     /// Forgets the runs that let somebody write to the page of the host at `page`; whether there was one.
     pub fn forget_writes_to(&mut self, page: u64) -> bool {
-        let writes = |entry: &Range| {
-            let end = entry.host + entry.limit + LONGEST_SPAN;
-            entry.flags & WRITE != 0 && entry.host < page + bus::PAGE_SIZE && page < end
-        };
-        let global = Self::forget_where(&mut self.entries, &self.global, writes);
-        Self::forget_where(&mut self.entries, &self.other, writes) | global
-    }
-
-    fn forget_where(entries: &mut [Range], log: &Log, applies: impl Fn(&Range) -> bool) -> bool {
         let mut found = false;
-        for index in &log.entries {
-            let entry = &mut entries[*index as usize];
-            if entry.limit != 0 && applies(entry) {
-                (entry.limit, entry.patience) = (0, 0);
+        for index in &self.stores {
+            let entry = &mut self.entries[*index as usize];
+            if entry.written().is_some_and(|(host, length)| host < page + bus::PAGE_SIZE && page < host + length) {
+                entry.forget();
+                entry.base = 0;
                 found = true;
             }
         }
         found
+    }
+
+    /// Forgets all runs of stores; their host addresses and lengths.
+    pub fn forget_all_writes(&mut self) -> Vec<(u64, u64)> {
+        let mut runs = self.take_replaced();
+        for index in &self.stores {
+            let entry = &mut self.entries[*index as usize];
+            runs.extend(entry.written());
+            entry.forget();
+            entry.base = 0;
+        }
+        runs
+    }
+
+    /// Has runs of stores that are replaced logged, or not.
+    pub fn log_replaced(&mut self, log: bool) {
+        self.logs_replaced = log;
+    }
+
+    /// How many replaced runs are logged.
+    pub fn replaced(&self) -> usize {
+        self.replaced.len()
+    }
+
+    /// Takes the log of replaced runs: host addresses and lengths.
+    pub fn take_replaced(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.replaced)
+    }
+
+    fn forget_where(entries: &mut [Range], log: &Log, applies: impl Fn(&Range) -> bool) {
+        for index in &log.entries {
+            let entry = &mut entries[*index as usize];
+            if entry.limit != 0 && applies(entry) {
+                entry.forget();
+            }
+        }
+    }
+}
+
+impl Range {
+    /// The bytes of the host that stores by this entry may have reached since somebody last asked: the first one's
+    /// address, and how many at most.
+    fn written(&self) -> Option<(u64, u64)> {
+        let length = if self.limit != 0 { self.limit + LONGEST_SPAN } else { self.base };
+        (self.flags & WRITE != 0 && length != 0).then_some((self.host, length))
+    }
+
+    /// Ends its validity.
+    fn forget(&mut self) {
+        self.base = self.written().map_or(0, |(_, length)| length);
+        (self.limit, self.patience) = (0, 0);
     }
 }
 
@@ -258,7 +327,30 @@ mod tests {
         let mut ranges = filled();
         assert!(!ranges.forget_writes_to(0x100_5000), "that one only reads");
         assert!(!ranges.forget_writes_to(0x100_d000) && ranges.forget_writes_to(0x100_b000));
+        assert!(!ranges.forget_writes_to(0x100_b000), "it has been told");
         assert_eq!((hits(&ranges, 1, 0x5000), hits(&ranges, 2, 0x9000)), (Some(0x100_5000), None));
+    }
+
+    #[test]
+    fn every_way_to_lose_a_run_of_stores_is_told_to_who_asks() {
+        let ways: [fn(&mut Ranges); 3] = [Ranges::forget, Ranges::forget_space, |ranges| ranges.forget_address(0x9000)];
+        for lose in ways {
+            let mut ranges = filled();
+            lose(&mut ranges);
+            lose(&mut ranges);
+            assert!(ranges.forget_writes_to(0x100_9000));
+        }
+        let mut ranges = filled();
+        ranges.log_replaced(true);
+        let other = Run { base: 0x1000, length: 0x1000, host: 0x200_0000, global: false };
+        ranges.fill(2, Some(other), 0x1000, 8, true);
+        assert!(matches!(ranges.take_replaced()[..], [(0x100_9000, length)] if length >= 0x3000));
+        assert_eq!(ranges.entries[2].flags & MOVABLE, 0);
+        // The entry's number goes to a load.
+        ranges.forget();
+        ranges.fill(2, Some(other), 0x1000, 8, false);
+        assert!(matches!(ranges.take_replaced()[..], [(0x200_0000, _)]));
+        assert!(!ranges.forget_writes_to(0x200_0000));
     }
 
     #[test]

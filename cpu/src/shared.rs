@@ -54,10 +54,20 @@ impl<T> Mailbox<T> {
     }
 
     fn post(&self, message: T) -> u64 {
+        self.post_to(|waiting| waiting.push(message))
+    }
+
+    /// Posts by changing what waits.
+    fn post_to(&self, post: impl FnOnce(&mut Vec<T>)) -> u64 {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(message);
+        post(&mut waiting);
         // Counted under the lock: a ticket never covers a message that comes later.
         self.posted.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The ticket of the last message posted.
+    fn last(&self) -> u64 {
+        self.posted.load(Ordering::SeqCst)
     }
 
     /// All that waits, and the ticket that covers it.
@@ -75,6 +85,18 @@ impl<T> Mailbox<T> {
     }
 }
 
+/// Pages that wait to be forgotten before all are.
+const MOST_TO_FORGET: usize = 1024;
+
+/// Which write entries of its TLB a hart is asked to drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Forget {
+    /// Those for the page at this offset in RAM.
+    Page(u64),
+    /// All.
+    Everything,
+}
+
 /// What other threads see of a hart.
 pub struct HartShared {
     id: u64,
@@ -84,7 +106,11 @@ pub struct HartShared {
     requests: Mailbox<Request>,
     /// Pages of RAM, by offset, to which the fast path may no longer write because somebody listens. Apart from the
     /// requests, since a hart must be able to serve these while it serves one of those.
-    to_forget: Mailbox<u64>,
+    to_forget: Mailbox<Forget>,
+    /// Odd while this hart makes itself a listener of a page and has not yet asked all others to forget it.
+    announcements: AtomicU64,
+    /// Whether somebody runs the hart, and will serve what is posted for it.
+    running: AtomicBool,
     parked: AtomicBool,
     gate: Mutex<()>,
     wake: Condvar,
@@ -99,6 +125,8 @@ impl HartShared {
             event: AtomicU32::new(0),
             requests: Mailbox::new(),
             to_forget: Mailbox::new(),
+            announcements: AtomicU64::new(0),
+            running: AtomicBool::new(true),
             parked: AtomicBool::new(false),
             gate: Mutex::new(()),
             wake: Condvar::new(),
@@ -177,9 +205,19 @@ impl HartShared {
         ticket
     }
 
-    /// Whether the request with this ticket has been served.
+    /// Whether the request with this ticket has been served, or will be before the hart executes an instruction.
     pub fn is_served(&self, ticket: u64) -> bool {
-        self.requests.is_served(ticket)
+        self.requests.is_served(ticket) || !self.is_running()
+    }
+
+    /// Whether somebody runs the hart. One that nobody runs begins with what is posted for it.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
+    }
+
+    /// Says whether somebody runs the hart. Called while none of the machine's harts has a thread.
+    pub fn set_running(&self, running: bool) {
+        self.running.store(running, Ordering::SeqCst);
     }
 
     pub(crate) fn take_requests(&self) -> (Vec<Request>, u64) {
@@ -190,11 +228,21 @@ impl HartShared {
         self.requests.set_served(ticket);
     }
 
-    /// Asks the hart to forget what lets its fast path write to the page of RAM at `offset`.
-    pub(crate) fn ask_to_forget(&self, offset: u64) -> u64 {
-        let ticket = self.to_forget.post(offset);
-        self.raise(event::REQUEST);
-        ticket
+    /// Asks the hart to forget what lets its fast path write to the page of RAM at `offset`. A parked hart is not woken:
+    /// it does so before it executes anything.
+    pub(crate) fn ask_to_forget(&self, offset: u64) {
+        self.to_forget.post_to(|waiting| match waiting.first() {
+            Some(Forget::Everything) => {}
+            _ if waiting.len() < MOST_TO_FORGET => waiting.push(Forget::Page(offset)),
+            _ => *waiting = vec![Forget::Everything],
+        });
+        self.event.fetch_or(event::REQUEST, Ordering::SeqCst);
+    }
+
+    /// A ticket for all that the hart has been asked to forget so far, unless it has.
+    pub(crate) fn unforgotten(&self) -> Option<u64> {
+        let ticket = self.to_forget.last();
+        (!self.has_forgotten(ticket)).then_some(ticket)
     }
 
     /// Whether the hart has forgotten what the ticket is for.
@@ -202,8 +250,20 @@ impl HartShared {
         self.to_forget.is_served(ticket)
     }
 
-    pub(crate) fn take_to_forget(&self) -> (Vec<u64>, u64) {
+    pub(crate) fn take_to_forget(&self) -> (Vec<Forget>, u64) {
         self.to_forget.take()
+    }
+
+    /// Brackets the time in which this hart becomes a listener and asks all others to forget.
+    pub(crate) fn announce(&self, listening: impl FnOnce()) {
+        self.announcements.fetch_add(1, Ordering::SeqCst);
+        listening();
+        self.announcements.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How often this hart has begun or ended an announcement; odd during one.
+    pub(crate) fn announcements(&self) -> u64 {
+        self.announcements.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_forgotten(&self, ticket: u64) {
@@ -211,10 +271,11 @@ impl HartShared {
     }
 }
 
-/// Stores become visible to instruction fetches in finite time, without a fence (Ziccid), whoever made them.
+/// Stores become visible to instruction fetches in finite time, without a fence (Ziccid), whoever made them. A parked
+/// hart fetches nothing, and is not woken.
 impl CodeListener for HartShared {
     fn code_changed(&self, _: u64) {
-        self.raise(event::CODE);
+        self.event.fetch_or(event::CODE, Ordering::SeqCst);
     }
 }
 
@@ -240,6 +301,26 @@ mod tests {
         assert_eq!(hart.events(), 0, "a level that does not change is no event");
         hart.set_level(9, false);
         assert_eq!(hart.pending(), 0);
+    }
+
+    #[test]
+    fn pages_to_forget_do_not_pile_up_in_a_hart_that_sleeps() {
+        let hart = HartShared::new(0);
+        for page in 0..MOST_TO_FORGET as u64 {
+            hart.ask_to_forget(page);
+        }
+        let ticket = hart.unforgotten().unwrap();
+        let (first, covered) = hart.take_to_forget();
+        assert_eq!((first.len(), first[1], covered), (MOST_TO_FORGET, Forget::Page(1), ticket));
+        for page in 0..10 * MOST_TO_FORGET as u64 {
+            hart.ask_to_forget(page);
+        }
+        let (all, ticket) = hart.take_to_forget();
+        assert_eq!(all, [Forget::Everything]);
+        hart.set_forgotten(ticket - 1);
+        assert_eq!(hart.unforgotten(), Some(ticket));
+        hart.set_forgotten(ticket);
+        assert_eq!(hart.unforgotten(), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ const CONTEXT_SHIFT: u32 = 3;
 const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
 /// Address bits inside of superpages: a 64 KiB range (Svnapot), and a leaf at each level above the lowest.
 const SUPERPAGE_BITS: [u32; 5] = [16, 21, 30, 39, 48];
+/// Dropped write entries that are logged before the hart should look at them.
+const MOST_DROPPED_WRITES: usize = 256;
 /// How many user pages S-mode may have entries for before SUM's end wipes all instead of each.
 const USER_SLOTS: usize = 256;
 
@@ -46,6 +48,13 @@ pub struct Entry {
     pub tag: u64,
     /// What to add to the virtual address, wrapping.
     pub delta: u64,
+}
+
+impl Entry {
+    /// The page of the host that the entry leads to.
+    fn host_page(&self) -> u64 {
+        (self.tag & PAGE_MASK).wrapping_add(self.delta)
+    }
 }
 
 /// One address space in one privilege, as a number in a tag's place.
@@ -89,6 +98,9 @@ pub struct Tlb {
     separate_supervisors: bool,
     /// What translated code remembers of translations.
     pub(crate) ranges: Ranges,
+    /// Pages of the host that a write entry was dropped for, unless nobody asks.
+    dropped_writes: Vec<u64>,
+    logs_dropped_writes: bool,
 }
 
 impl Default for Tlb {
@@ -107,6 +119,8 @@ impl Default for Tlb {
             supervisor: [0; 2],
             separate_supervisors: false,
             ranges: Ranges::default(),
+            dropped_writes: Vec::new(),
+            logs_dropped_writes: false,
         }
     }
 }
@@ -190,6 +204,7 @@ impl Tlb {
 
     /// Clears the tables and starts the numbers anew.
     fn wipe(&mut self) {
+        self.forget_all_writes();
         for table in [&mut self.read, &mut self.write, &mut self.execute] {
             table.fill(Entry::default());
         }
@@ -249,6 +264,7 @@ impl Tlb {
         }
         self.ranges.forget_address(address);
         let slot = slot(address);
+        self.log_dropped_write(slot);
         for table in [&mut self.read, &mut self.write, &mut self.execute] {
             table[slot] = Entry::default();
         }
@@ -265,6 +281,9 @@ impl Tlb {
     pub fn fill(&mut self, access: Access, context: Context, address: u64, host: u64, offset_bits: u32) {
         let page = address & PAGE_MASK;
         self.note_superpage(address, offset_bits);
+        if access == Access::Write {
+            self.log_dropped_write(slot(address));
+        }
         self.table(access)[slot(address)] =
             Entry { tag: page | context.0, delta: (host & PAGE_MASK).wrapping_sub(page) };
     }
@@ -290,6 +309,9 @@ impl Tlb {
             return true;
         }
         for (access, slot) in std::mem::take(&mut self.user_slots) {
+            if access == Access::Write {
+                self.log_dropped_write(slot.into());
+            }
             self.table(access)[usize::from(slot)] = Entry::default();
         }
         false
@@ -309,12 +331,54 @@ impl Tlb {
     pub fn forget_writes_to(&mut self, host: u64) -> bool {
         let mut found = self.ranges.forget_writes_to(host & PAGE_MASK);
         for entry in self.write.iter_mut() {
-            if entry.tag != 0 && (entry.tag & PAGE_MASK).wrapping_add(entry.delta) == host & PAGE_MASK {
+            if entry.tag != 0 && entry.host_page() == host & PAGE_MASK {
                 *entry = Entry::default();
                 found = true;
             }
         }
         found
+    }
+
+    /// Forgets every write entry, and logs them as dropped.
+    pub fn forget_all_writes(&mut self) {
+        for slot in 0..ENTRIES {
+            self.log_dropped_write(slot);
+            self.write[slot] = Entry::default();
+        }
+        for (host, length) in self.ranges.forget_all_writes() {
+            let pages = (host & PAGE_MASK..host + length).step_by(PAGE_SIZE as usize);
+            self.dropped_writes.extend(pages.filter(|_| self.logs_dropped_writes));
+        }
+    }
+
+    /// Has the pages of write entries that are dropped for other reasons than [`Tlb::forget_writes_to`] logged, or not:
+    /// until the hart has told those who listen to them, it may have written there unheard.
+    pub fn log_dropped_writes(&mut self, log: bool) {
+        self.logs_dropped_writes = log;
+        self.ranges.log_replaced(log);
+    }
+
+    fn log_dropped_write(&mut self, slot: usize) {
+        let entry = self.write[slot];
+        if self.logs_dropped_writes && entry.tag != 0 {
+            let page = entry.host_page();
+            if self.dropped_writes.last() != Some(&page) {
+                self.dropped_writes.push(page);
+            }
+        }
+    }
+
+    /// Whether so many are logged that the hart should look at them soon.
+    pub fn has_many_dropped_writes(&self) -> bool {
+        self.dropped_writes.len() + self.ranges.replaced() >= MOST_DROPPED_WRITES
+    }
+
+    /// Takes the log: pages of the host.
+    pub fn take_dropped_writes(&mut self) -> Vec<u64> {
+        for (host, length) in self.ranges.take_replaced() {
+            self.dropped_writes.extend((host & PAGE_MASK..host + length).step_by(PAGE_SIZE as usize));
+        }
+        std::mem::take(&mut self.dropped_writes)
     }
 }
 
@@ -406,5 +470,45 @@ mod tests {
         assert_ne!(tlb.write[slot(0xffff_f000)].tag, 0);
         tlb.forget_writes_to(0x3abc);
         assert_eq!(tlb.write[slot(0xffff_f000)].tag, 0);
+    }
+
+    #[test]
+    fn every_way_to_lose_a_write_entry_is_logged() {
+        const HOST: u64 = 0x7000_3000;
+        let dropped = |drop: &dyn Fn(&mut Tlb, Context)| {
+            let mut tlb = Tlb::default();
+            tlb.log_dropped_writes(true);
+            let context = tlb.context(8 << 60 | 1, Privilege::Supervisor, false);
+            tlb.fill(Access::Write, context, 0x5000, HOST, 12);
+            assert!(tlb.take_dropped_writes().is_empty());
+            drop(&mut tlb, context);
+            // What a flush leaves is still found by its page.
+            tlb.take_dropped_writes() == [HOST] || tlb.forget_writes_to(HOST)
+        };
+        assert!(!dropped(&|tlb, _| {
+            tlb.forget_writes_to(HOST);
+        }));
+        assert!(dropped(&|tlb, context| tlb.fill(Access::Write, context, 0x5000 + ENTRIES as u64 * 4096, 0x1000, 12)));
+        assert!(dropped(&|tlb, _| {
+            tlb.flush_page(0x5000);
+        }));
+        assert!(dropped(&|tlb, _| {
+            tlb.note_user_page(Access::Write, 0x5000);
+            tlb.forget_user_pages();
+        }));
+        assert!(dropped(&|tlb, _| {
+            for _ in 0..=USER_SLOTS {
+                tlb.note_user_page(Access::Write, 0x5000);
+            }
+            tlb.forget_user_pages();
+        }));
+        assert!(dropped(&|tlb, _| tlb.flush()));
+        assert!(dropped(&|tlb, _| tlb.flush_asid(0)));
+        assert!(dropped(&|tlb, _| tlb.forget_all_writes()));
+        assert!(dropped(&|tlb, _| {
+            for ppn in 2..2 + u64::from(CONTEXTS) {
+                tlb.context(8 << 60 | ppn, Privilege::User, false);
+            }
+        }));
     }
 }

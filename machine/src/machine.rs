@@ -146,6 +146,9 @@ impl Machine {
     pub fn new(wiring: Wiring, bus: Arc<AddressSpace>, clock: Clock, cores: Vec<Core>, sbi: Option<Sbi>) -> Self {
         clock.pause();
         let Wiring { harts, events, received } = wiring;
+        for hart in harts.iter() {
+            hart.set_running(false);
+        }
         let common = Arc::new(Common { sbi, power: events.power_switch(), events });
         Self { bus, clock, harts, common, received, cores, threads: Vec::new() }
     }
@@ -190,6 +193,7 @@ impl Machine {
         }
         for hart in self.harts.iter() {
             hart.withdraw(event::PAUSE);
+            hart.set_running(true);
         }
         for mapped in self.bus.devices() {
             mapped.device.resume();
@@ -229,9 +233,13 @@ impl Machine {
                 Err(_) => crashed = Some(id as u64),
             }
         }
-        // A hart that was waiting for another's answer has it now.
         for core in &mut self.cores {
             core.hart.serve_requests();
+        }
+        // A hart that was waiting for others' answers has them now: a paused machine has no fence under way, and there is
+        // none to be saved.
+        for core in &mut self.cores {
+            core.fence.take_if(|fence| fence.is_complete());
         }
         self.clock.pause();
         for mapped in self.bus.devices() {
@@ -239,6 +247,7 @@ impl Machine {
         }
         for hart in self.harts.iter() {
             hart.withdraw(event::PAUSE);
+            hart.set_running(false);
         }
         crashed.map_or(Ok(()), |hart| Err(MachineError::HartCrashed(hart)))
     }

@@ -331,9 +331,11 @@ impl Jit {
             self.prepare_pages(hart, offset);
             let request = self.asked(hart, offset, mode);
             self.shared.compile_now(&request);
+            // Read before the search, so that what is found is not taken for alive after it was given up.
+            let installs = self.shared.installs();
             let found = self.shared.find(offset, mode, |region| is_valid(hart, region));
             let block = self.interpreter.blocks.get_mut(index);
-            block.installs = self.shared.installs();
+            block.installs = installs;
             block.region = found.clone();
             return found;
         }

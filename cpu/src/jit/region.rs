@@ -143,11 +143,8 @@ impl Reader<'_> {
         let index = usize::try_from(distance + NEIGHBOURS as i64).ok()?;
         let offset = (*self.request.pages.get(index)?)?;
         if !self.pages.iter().any(|page| page.distance == distance) {
-            // First the version, then the flag: a write after the flag has been seen makes a new version.
-            let version = self.ram.code_version(offset);
-            if !self.ram.flags(offset).contains(PageFlags::CODE) {
-                return None;
-            }
+            // Only where writes are heard of: one that comes later makes a new version.
+            let version = self.ram.flagged_version(offset, PageFlags::CODE)?;
             self.pages.push(Page { distance, offset, version });
         }
         self.ram.load_u16(offset + place.rem_euclid(PAGE_SIZE as i64) as u64).map(u32::from)

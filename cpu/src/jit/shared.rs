@@ -290,7 +290,7 @@ impl JitShared {
             perf_map: options.perf_map.then(PerfMap::new).flatten(),
             options,
         });
-        inner.place_stubs()?;
+        inner.place_stubs(&mut lock(&inner.arena))?;
         let listener: Arc<dyn CodeListener> = inner.clone();
         ram.add_code_listener(Arc::downgrade(&listener));
         let count = if inner.options.threshold == 1 { 0 } else { inner.options.threads.max(1) };
@@ -341,7 +341,7 @@ impl JitShared {
     /// Counts the times that all code was given up: addresses from before lead nowhere.
     #[inline]
     pub(super) fn generation(&self) -> u64 {
-        self.inner.generation.load(Ordering::SeqCst)
+        self.inner.generation()
     }
 
     /// The regions that start at an offset in RAM in a mode.
@@ -416,14 +416,14 @@ impl Drop for JitShared {
 }
 
 impl Inner {
-    fn place_stubs(&self) -> Result<(), JitError> {
+    fn place_stubs(&self, arena: &mut Arena) -> Result<(), JitError> {
         let mut context = FunctionBuilderContext::new();
         let functions = [
             (entry_function(&*self.optimising, &mut context), &self.entry),
             (unlinked_function(&*self.optimising, &mut context), &self.unlinked),
         ];
         for (function, address) in functions {
-            let placed = compile(function, &self.optimising).and_then(|code| lock(&self.arena).place(&code));
+            let placed = compile(function, &self.optimising).and_then(|code| arena.place(&code));
             let placed = placed.ok_or_else(|| JitError::Host("its entry code does not compile".into()))?;
             address.store(placed, Ordering::Release);
         }
@@ -459,6 +459,8 @@ impl Inner {
 
     fn compile_request(&self, request: &Request, context: &mut FunctionBuilderContext) {
         let start = Instant::now();
+        // What is made from here on refers to the stubs of this generation, and to its numbers of range entries.
+        let generation = self.generation();
         let aligned = if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 };
         // What has never run is not worth compiling; where nothing runs before it is compiled, nobody knows.
         let is_blind = self.options.threshold == 1;
@@ -468,8 +470,6 @@ impl Inner {
             Region::grow(&self.ram, &self.configuration.extensions, aligned, request, is_seen)
         };
         let Some(region) = region else { return };
-        // Whoever installs it later makes sure that the numbers taken now are of the same generation.
-        let generation = self.generation.load(Ordering::SeqCst);
         let ranges = self.take_ranges(region.accesses());
         let mut registry_links: Vec<AtomicU64> = Vec::new();
         registry_links.resize_with(2 * region.blocks.len(), || AtomicU64::new(self.unlinked.load(Ordering::Acquire)));
@@ -494,7 +494,7 @@ impl Inner {
         };
         let placed = lock(&self.arena).place(&code);
         let Some(address) = placed else {
-            self.empty();
+            self.empty(generation);
             return;
         };
         if let Some(perf_map) = &self.perf_map {
@@ -530,7 +530,7 @@ impl Inner {
         let mut registry = lock(&self.registry);
         // A write that comes later finds the region in the registry.
         let fresh = region.pages.iter().all(|page| self.ram.code_version(page.offset) == page.version);
-        if !fresh || self.generation.load(Ordering::SeqCst) != generation {
+        if !fresh || self.generation() != generation {
             return;
         }
         registry.regions.entry(region.key).or_default().push(region.clone());
@@ -542,10 +542,18 @@ impl Inner {
         self.installs.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Gives all code up: waits until every hart has left it, and lets them in again.
-    fn empty(&self) {
-        // One at a time; who comes second finds room.
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Gives all code of a generation up: waits until every hart has left it, and lets them in again. A hart that waits
+    /// for another does so outside of translated code, so that this ends.
+    fn empty(&self, generation: u64) {
         let mut arena = lock(&self.arena);
+        if self.generation() != generation {
+            // Somebody else has done it.
+            return;
+        }
         self.emptying.store(true, Ordering::SeqCst);
         let harts = lock(&self.harts).clone();
         for (presence, hart) in harts {
@@ -563,13 +571,14 @@ impl Inner {
         registry.incoming.clear();
         arena.clear();
         self.ranges.store(0, Ordering::SeqCst);
-        drop((registry, arena));
         // The arena held them before.
-        if let Err(error) = self.place_stubs() {
+        if let Err(error) = self.place_stubs(&mut arena) {
             tracing::error!(%error, "the JIT's arena is too small");
         }
-        lock(&self.statistics).flushes += 1;
+        // Under both locks: what is placed or installed from now on is told from what was translated before.
         self.generation.fetch_add(1, Ordering::SeqCst);
+        drop((registry, arena));
+        lock(&self.statistics).flushes += 1;
         self.installs.fetch_add(1, Ordering::AcqRel);
         self.emptying.store(false, Ordering::SeqCst);
     }

@@ -28,7 +28,7 @@ use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
 use crate::block::Mode;
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
-use crate::ranges::{IN_OTHER_LOG, Range};
+use crate::ranges::{MOVABLE, Range};
 
 /// What translated code returns to the engine; anything else is the address of a link that leads nowhere yet.
 pub(super) mod result {
@@ -866,8 +866,8 @@ impl Translator<'_, '_> {
         if self.user {
             let take = self.cold();
             let flags = self.b.ins().load(I16, self.memory.tlb, entry, at + offset::RANGE_FLAGS);
-            let is_logged = self.b.ins().band_imm_s(flags, i64::from(IN_OTHER_LOG));
-            self.b.ins().brif(is_logged, take, [], filled, []);
+            let is_movable = self.b.ins().band_imm_s(flags, i64::from(MOVABLE));
+            self.b.ins().brif(is_movable, take, [], filled, []);
             self.b.seal_block(take);
             self.b.switch_to_block(take);
             let page = self.b.ins().band_imm_s(first, PAGE);

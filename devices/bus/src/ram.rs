@@ -8,10 +8,15 @@
 //! Each page of [`PAGE_SIZE`] bytes carries [`PageFlags`]: somebody who must hear of writes to it. A page with a flag
 //! never has an entry in a hart's write TLB, so each store to it takes the slow path, which calls [`Ram::note_write`],
 //! as DMA does.
+//!
+//! **Writers and listeners.** A writer stores, then looks at the flags; a listener sets its flag, then reads the bytes.
+//! A sequentially consistent fence between the two steps on either side makes sure that the writer sees the flag or the
+//! listener sees the store (or both). A page's flags and the version of its code are one word, so that they change
+//! together: who finds the flag gone finds the new version, and who sets the flag knows the version that it is set for.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -68,10 +73,33 @@ impl PageFlags {
 struct Inner {
     /// Keeps the mapping alive.
     _map: MmapRaw,
-    flags: Box<[AtomicU8]>,
-    /// Counts the writes to pages while they were [`PageFlags::CODE`]: code made from an older version is stale.
-    versions: Box<[AtomicU32]>,
+    pages: Box<[PageState]>,
     listeners: RwLock<Vec<Weak<dyn CodeListener>>>,
+}
+
+/// What is known of a page: its [`PageFlags`] in the low byte; in the upper half the version of its code, which counts
+/// the writes while it was [`PageFlags::CODE`]: code made from an older version is stale.
+struct PageState(AtomicU64);
+
+impl PageState {
+    const VERSION: u32 = 32;
+
+    fn flags(word: u64) -> PageFlags {
+        PageFlags(word as u8)
+    }
+
+    fn version(word: u64) -> u32 {
+        (word >> Self::VERSION) as u32
+    }
+
+    /// Takes the flag off a page of code and gives it a new version; whether it was one.
+    fn outdate(&self) -> bool {
+        let next = |word: u64| {
+            let code = u64::from(PageFlags::CODE.0);
+            (word & code != 0).then(|| (word & !code).wrapping_add(1 << Self::VERSION))
+        };
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
+    }
 }
 
 /// Who decodes or translates guest code, and must look again when it was written.
@@ -160,10 +188,8 @@ macro_rules! mapped {
 /// # Safety
 /// That has to be so, and dropping a value has to do nothing.
 unsafe trait Zeroable {}
-// SAFETY: an atomic integer has the bit validity of the integer.
-unsafe impl Zeroable for AtomicU8 {}
-// SAFETY: as above.
-unsafe impl Zeroable for AtomicU32 {}
+// SAFETY: an atomic integer has the bit validity of the integer, and a structure of nothing else has it too.
+unsafe impl Zeroable for PageState {}
 
 /// A table with an entry per page. The host provides its memory as it is touched, as it does the RAM's: a large guest
 /// costs only what it uses. `None` if the host refuses.
@@ -192,13 +218,12 @@ impl Ram {
         let map = MmapRaw::from(map);
         let pages = (size / PAGE_SIZE) as usize;
         let no_table = || RamError::Map { size, source: std::io::ErrorKind::OutOfMemory.into() };
-        let flags = zeroed_table::<AtomicU8>(pages).ok_or_else(no_table)?;
-        let versions = zeroed_table::<AtomicU32>(pages).ok_or_else(no_table)?;
+        let pages = zeroed_table::<PageState>(pages).ok_or_else(no_table)?;
         Ok(Self {
             host: map.as_mut_ptr(),
             len: size,
             base,
-            inner: Arc::new(Inner { _map: map, flags, versions, listeners: RwLock::default() }),
+            inner: Arc::new(Inner { _map: map, pages, listeners: RwLock::default() }),
         })
     }
 
@@ -333,32 +358,47 @@ impl Ram {
         (offset <= self.len && length <= self.len - offset).then_some(())
     }
 
-    /// Who listens to the page at `offset`. Empty outside of RAM.
+    /// The state of the page at `offset`; zero outside of RAM.
+    #[inline]
+    fn page(&self, offset: u64) -> u64 {
+        self.inner.pages.get((offset / PAGE_SIZE) as usize).map_or(0, |page| page.0.load(Ordering::SeqCst))
+    }
+
+    /// Who listens to the page at `offset`. Empty outside of RAM. Sequentially consistent: after an atomic store of that
+    /// order the flags say who did not see it; after a plain one that takes a fence.
     #[inline]
     pub fn flags(&self, offset: u64) -> PageFlags {
-        PageFlags(self.inner.flags.get((offset / PAGE_SIZE) as usize).map_or(0, |f| f.load(Ordering::Acquire)))
+        PageState::flags(self.page(offset))
     }
 
     /// Makes somebody a listener of the page at `offset`. The caller then makes every hart drop its write-TLB entries
-    /// for the page. Returns whether the flag is new.
-    pub fn set_flag(&self, offset: u64, flag: PageFlags) -> bool {
-        self.inner
-            .flags
-            .get((offset / PAGE_SIZE) as usize)
-            .is_some_and(|f| f.fetch_or(flag.0, Ordering::AcqRel) & flag.0 == 0)
+    /// for the page. Returns whether the flag is new, and the version of the page's code that it is set for: bytes read
+    /// from now on belong to that version or, if they were written meanwhile, to none that is valid.
+    pub fn set_flag(&self, offset: u64, flag: PageFlags) -> (bool, u32) {
+        let page = self.inner.pages.get((offset / PAGE_SIZE) as usize);
+        let word = page.map_or(0, |page| page.0.fetch_or(flag.0.into(), Ordering::SeqCst));
+        fence(Ordering::SeqCst);
+        (page.is_some() && !PageState::flags(word).contains(flag), PageState::version(word))
+    }
+
+    /// If the page at `offset` has a flag already, the version that it is set for, as [`Ram::set_flag`] gives it.
+    pub fn flagged_version(&self, offset: u64, flag: PageFlags) -> Option<u32> {
+        let word = self.page(offset);
+        fence(Ordering::SeqCst);
+        PageState::flags(word).contains(flag).then(|| PageState::version(word))
     }
 
     /// Removes a listener of the page at `offset`.
     pub fn clear_flag(&self, offset: u64, flag: PageFlags) {
-        if let Some(f) = self.inner.flags.get((offset / PAGE_SIZE) as usize) {
-            f.fetch_and(!flag.0, Ordering::AcqRel);
+        if let Some(page) = self.inner.pages.get((offset / PAGE_SIZE) as usize) {
+            page.0.fetch_and(!u64::from(flag.0), Ordering::SeqCst);
         }
     }
 
     /// How often the page at `offset` was written while code had been made from it.
     #[inline]
     pub fn code_version(&self, offset: u64) -> u32 {
-        self.inner.versions.get((offset / PAGE_SIZE) as usize).map_or(0, |v| v.load(Ordering::Acquire))
+        PageState::version(self.page(offset))
     }
 
     /// Tells the listeners of the pages under `offset..offset + length` that their bytes have changed: a page that
@@ -366,15 +406,13 @@ impl Ram {
     /// writes are fast again.
     pub fn note_write(&self, offset: u64, length: u64) {
         let Some(last) = offset.checked_add(length.saturating_sub(1)) else { return };
-        for page in offset / PAGE_SIZE..=last / PAGE_SIZE {
-            if self.flags(page * PAGE_SIZE).contains(PageFlags::CODE) {
-                self.clear_flag(page * PAGE_SIZE, PageFlags::CODE);
-                if let Some(version) = self.inner.versions.get(page as usize) {
-                    version.fetch_add(1, Ordering::AcqRel);
-                }
+        // See "writers and listeners" above.
+        fence(Ordering::SeqCst);
+        for number in offset / PAGE_SIZE..=last / PAGE_SIZE {
+            if self.inner.pages.get(number as usize).is_some_and(PageState::outdate) {
                 for listener in self.inner.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
                     if let Some(listener) = listener.upgrade() {
-                        listener.code_changed(page * PAGE_SIZE);
+                        listener.code_changed(number * PAGE_SIZE);
                     }
                 }
             }
@@ -401,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_guest_larger_than_any_host_is_refused_or_lazy() {
-        // 64 TiB have tables of 80 GiB; beyond the address space nothing can be had.
+        // 64 TiB have a table of 128 GiB; beyond the address space nothing can be had.
         match Ram::new(0x8000_0000, 64 << 40) {
             Ok(ram) => {
                 assert_eq!((ram.load_u64((64 << 40) - 8), ram.flags((64 << 40) - 8).is_empty()), (Some(0), true))
@@ -446,13 +484,63 @@ mod tests {
     #[test]
     fn writes_to_code_pages_make_a_new_version() {
         let ram = Ram::new(0, 4 * PAGE_SIZE).unwrap();
-        assert!(ram.set_flag(PAGE_SIZE, PageFlags::CODE));
-        assert!(!ram.set_flag(PAGE_SIZE, PageFlags::CODE));
+        assert_eq!(ram.flagged_version(PAGE_SIZE, PageFlags::CODE), None);
+        assert_eq!(ram.set_flag(PAGE_SIZE, PageFlags::CODE), (true, 0));
+        assert_eq!(ram.set_flag(PAGE_SIZE, PageFlags::CODE), (false, 0));
         ram.write(PAGE_SIZE - 2, &[0; 2]).unwrap();
         assert_eq!(ram.code_version(PAGE_SIZE), 0);
+        assert_eq!(ram.flagged_version(PAGE_SIZE, PageFlags::CODE), Some(0));
+        ram.set_flag(PAGE_SIZE, PageFlags::WATCH);
         ram.write(PAGE_SIZE - 2, &[0; 3]).unwrap();
         assert_eq!(ram.code_version(PAGE_SIZE), 1);
-        assert!(ram.flags(PAGE_SIZE).is_empty());
+        assert_eq!(ram.flags(PAGE_SIZE), PageFlags::WATCH);
+        assert_eq!(ram.flagged_version(PAGE_SIZE, PageFlags::CODE), None);
+        assert_eq!(ram.set_flag(PAGE_SIZE, PageFlags::CODE), (true, 1));
+        ram.write(PAGE_SIZE, &[0]).unwrap();
+        assert_eq!((ram.code_version(PAGE_SIZE), ram.code_version(0)), (2, 0));
+    }
+
+    /// A reader sets the flag and reads; a writer writes and notes it. What was read must be the last thing written, or
+    /// its version must have passed, whatever the timing.
+    #[test]
+    fn code_that_is_read_while_it_is_written_is_new_or_stale() {
+        const ROUNDS: u32 = 200_000;
+        let ram = Ram::new(0, PAGE_SIZE).unwrap();
+        let (start, end) = (std::sync::Barrier::new(3), std::sync::Barrier::new(3));
+        std::thread::scope(|scope| {
+            // Two writers: one that finds the flag gone has to find the new version.
+            for word in 0..2 {
+                let (ram, start, end) = (&ram, &start, &end);
+                scope.spawn(move || {
+                    for round in 1..=ROUNDS {
+                        if round % 1000 == 1 {
+                            start.wait();
+                        }
+                        ram.store_u32(4 * word, round).unwrap();
+                        fence(Ordering::SeqCst);
+                        if !ram.flags(0).is_empty() {
+                            ram.note_write(4 * word, 4);
+                        }
+                        if round % 1000 == 0 {
+                            end.wait();
+                        }
+                    }
+                });
+            }
+            for thousand in 1..=ROUNDS / 1000 {
+                start.wait();
+                let mut read = Vec::new();
+                for _ in 0..1000 {
+                    let (_, version) = ram.set_flag(0, PageFlags::CODE);
+                    read.push((version, [ram.load_u32(0).unwrap(), ram.load_u32(4).unwrap()]));
+                }
+                end.wait();
+                let now = ram.code_version(0);
+                for (version, words) in read {
+                    assert!(version != now || words == [thousand * 1000; 2], "version {version} of {now}: {words:?}");
+                }
+            }
+        });
     }
 
     #[test]

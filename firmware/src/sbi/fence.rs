@@ -19,7 +19,7 @@ impl Fence {
         self.0.push((hart.clone(), hart.post(request)));
     }
 
-    /// Whether all harts have served their request.
+    /// Whether all harts have served their request, or will before they execute anything.
     pub fn is_complete(&self) -> bool {
         self.0.iter().all(|(hart, ticket)| hart.is_served(*ticket))
     }

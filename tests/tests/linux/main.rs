@@ -4,5 +4,6 @@
 mod boot;
 mod firmware;
 mod guest;
+mod harts;
 mod network;
 mod state;

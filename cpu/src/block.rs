@@ -226,8 +226,9 @@ impl Default for Blocks {
 pub enum Found {
     /// One that is kept.
     Kept(u32),
-    /// One instruction that no page holds whole, or that is not in RAM.
-    Single(Code),
+    /// What is not kept: one instruction that no page holds whole, or that is not in RAM, or what comes before a
+    /// breakpoint in a block.
+    Alone(Code),
 }
 
 impl Blocks {
@@ -305,6 +306,24 @@ impl Blocks {
     #[cold]
     #[inline(never)]
     fn find_slow(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
+        let breakpoint = hart.next_breakpoint()?;
+        let found = self.look_up(hart)?;
+        if hart.bears_breakpoint(hart.pc) {
+            // Whoever comes back is to look for breakpoints again, also for one that is stepped over now.
+            self.jumps.slots[Jumps::slot(hart.pc)] = Jump::default();
+        }
+        if let (Found::Kept(index), Some(distance)) = (&found, breakpoint) {
+            let code = &self.blocks[*index as usize].code;
+            let before = code.instructions_before(distance);
+            if before < code.len() {
+                let part = code.part(before);
+                return Ok(Found::Alone(part));
+            }
+        }
+        Ok(found)
+    }
+
+    fn look_up(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
         let pc = hart.pc;
         if pc & hart.instruction_alignment() != 0 {
             return Err(hart.raise(Exception::InstructionAddressMisaligned, pc));
@@ -373,7 +392,7 @@ impl Blocks {
     fn single(&mut self, hart: &mut Hart) -> Result<Found, Trapped> {
         let word = hart.fetch_word(hart.pc)?;
         let (op, _) = decode_op(hart, word);
-        Ok(Found::Single(Code::new(vec![op], op.insn.length())))
+        Ok(Found::Alone(Code::new(vec![op], op.insn.length())))
     }
 }
 

@@ -61,6 +61,11 @@ impl Code {
         self.0.len() - 1
     }
 
+    /// How many of its instructions start less than `distance` bytes behind the first.
+    pub fn instructions_before(&self, distance: u64) -> usize {
+        self.0[..self.len()].partition_point(|op| u64::from(op.insn.offset) < distance)
+    }
+
     /// Its first `count` instructions: all, if it has no more.
     pub fn part(&self, count: usize) -> Self {
         match self.0.get(count) {

@@ -192,6 +192,9 @@ impl Hart {
         let result = isa::execute_row(opcode, &mut observer, &insn);
         let Observer { written, accessed, .. } = observer;
         if result.is_err() {
+            if let Some(stop) = self.stop.take() {
+                return Step::Stopped(stop);
+            }
             self.enter_exception();
             return Step::Trapped;
         }

@@ -250,6 +250,13 @@ pub struct Csr {
     index: usize,
 }
 
+impl Csr {
+    /// Whether the hart has the register and its mode may use it, beyond what the number says.
+    pub(crate) fn is_accessible(&self, hart: &Hart) -> bool {
+        (self.accessible)(hart, self.index)
+    }
+}
+
 /// The exceptions that can be delegated: all but an M-mode `ecall` (§3.1.8).
 const DELEGABLE: u64 = 0xb3ff;
 
@@ -484,8 +491,13 @@ impl Hart {
     }
 
     /// Reads the CSR in `row`, which must be accessible.
-    fn read_row(&self, row: &Csr) -> u64 {
+    pub(crate) fn read_row(&self, row: &Csr) -> u64 {
         (row.read)(self, row.index)
+    }
+
+    /// Writes the CSR in `row`, which must be accessible.
+    pub(crate) fn write_row(&mut self, row: &Csr, value: u64) {
+        (row.write)(self, row.index, value);
     }
 
     /// The row of a CSR that the hart can access in its current mode, for a read or a write.
@@ -493,7 +505,7 @@ impl Hart {
         let row = find(number)?;
         let privileged = u64::from(number >> 8 & 3) <= self.privilege as u64;
         let writable = number >> 10 != 3 || !write;
-        (privileged && writable && (row.accessible)(self, row.index)).then_some(row)
+        (privileged && writable && row.is_accessible(self)).then_some(row)
     }
 
     /// What an instruction in the current mode reads from CSR `number`; `None` where it would trap.
@@ -504,7 +516,7 @@ impl Hart {
     /// Writes CSR `number` as an instruction in the current mode does, with all effects; `None` where it would trap.
     pub fn write_csr(&mut self, number: u16, value: u64) -> Option<()> {
         let row = self.accessible_csr(number, true)?;
-        (row.write)(self, row.index, value);
+        self.write_row(row, value);
         Some(())
     }
 

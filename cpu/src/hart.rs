@@ -7,13 +7,14 @@ use bus::{AddressSpace, Alarm, Clock, CodeListener, PAGE_SIZE, PageFlags, Ram, S
 use serde::{Deserialize, Serialize};
 
 use crate::csr::{Counts, Csrs, mstatus};
+use crate::debug::Debug;
 use crate::extension::{Extension, ExtensionSet};
 use crate::mmu::Access;
 use crate::pmp::Pmp;
 use crate::shared::{Forget, HartShared, Request, event};
 use crate::tlb::{Context, Tlb};
 use crate::trap::{Exception, Trap};
-use crate::{Privilege, Trapped};
+use crate::{Privilege, Trapped, WatchKind};
 
 /// What a hart can do: fixed when the machine is built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,15 @@ pub enum Stop {
     Pause,
     /// A page that is being watched was written.
     Watch,
+    /// There is a debugger's breakpoint at `pc`.
+    Breakpoint,
+    /// The instruction at `pc` is about to access bytes that a debugger watches.
+    Watchpoint {
+        /// Virtual address of the first of them.
+        address: u64,
+        /// Which accesses the watchpoint is about.
+        kind: WatchKind,
+    },
 }
 
 /// Block size in bytes of Zicbom, Zicbop and Zicboz.
@@ -87,6 +97,7 @@ pub struct Hart {
     pub(crate) fetch_context: Context,
     /// Counts what makes decoded code unreachable by virtual address: `fence.i`.
     pub(crate) code_generation: u64,
+    pub(crate) debug: Debug,
     pub(crate) ram: Ram,
     pub(crate) configuration: Configuration,
     #[cfg(feature = "jit")]
@@ -138,6 +149,7 @@ impl Hart {
             data_context: Context::default(),
             fetch_context: Context::default(),
             code_generation: 0,
+            debug: Debug::default(),
             ram: bus.ram().clone(),
             configuration,
             #[cfg(feature = "jit")]

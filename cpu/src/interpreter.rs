@@ -196,6 +196,10 @@ impl Interpreter {
                 Outcome::Exit => hart.pc = hart.next_pc,
                 Outcome::Trap => {
                     hart.pc = hart.next_pc;
+                    if let Some(stop) = hart.stop.take() {
+                        // A debugger's: the instruction is yet to be executed.
+                        return stop;
+                    }
                     hart.enter_exception();
                     traps_left = traps_left.saturating_sub(1);
                     if traps_left == 0 {
@@ -216,7 +220,7 @@ impl Interpreter {
 pub(crate) fn run(hart: &mut Hart, blocks: &Blocks, found: &Found, most: u64, chain: u64) -> Outcome {
     let (code, jumps) = match found {
         Found::Kept(index) => blocks.code(*index),
-        Found::Single(code) => (code, blocks.jumps()),
+        Found::Alone(code) => (code, blocks.jumps()),
     };
     // The last block that a chain goes to may be as long as blocks get.
     let chain = chain.min(most.saturating_sub(MOST_INSTRUCTIONS as u64));

@@ -9,6 +9,7 @@ pub mod isa;
 mod block;
 mod code;
 pub mod commit;
+mod debug;
 mod engine;
 mod hart;
 mod helpers;
@@ -25,6 +26,7 @@ mod shared;
 mod tlb;
 mod trap;
 
+pub use debug::{DebugPoints, Mapping, SingleStep, TlbEntry, WatchKind, Watchpoint};
 pub use engine::{Engine, EngineError, EngineKind, Engines};
 pub use hart::{CACHE_BLOCK_SIZE, Configuration, Hart, HartState, Stop};
 pub use interpreter::Interpreter;

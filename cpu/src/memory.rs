@@ -9,7 +9,7 @@ use crate::isa::AmoOp;
 use crate::mmu::Access;
 use crate::tlb::{self, Entry};
 use crate::trap::Exception;
-use crate::{Hart, Trapped};
+use crate::{Hart, Trapped, WatchKind};
 
 /// Applies an atomic operation to a cell of RAM; values are sign-extended from `width`.
 fn modify(ram: &Ram, offset: u64, width: Width, mut change: impl FnMut(u64) -> u64) -> Option<u64> {
@@ -164,6 +164,7 @@ impl Hart {
     #[cold]
     #[inline(never)]
     fn load_slow(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
+        self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
         let first = Self::first_part(address, width);
         let low = self.data_address(address, first, Access::Read)?;
         if first == width.bytes() {
@@ -194,6 +195,7 @@ impl Hart {
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, address: u64, width: Width, value: u64) -> Result<(), Trapped> {
+        self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let first = Self::first_part(address, width);
         let low = self.data_address(address, first, Access::Write)?;
         if first == width.bytes() {
@@ -248,6 +250,7 @@ impl Hart {
 
     /// An atomic read-modify-write; the old value, sign-extended.
     pub(crate) fn amo_virtual(&mut self, op: AmoOp, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
+        self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
         let offset = self.atomic_offset(address, width, Access::Write)?;
         let old = modify(&self.ram, offset, width, |old| amo_result(op, width, old, value));
         self.note_atomic_store(offset, width.bytes());
@@ -262,6 +265,7 @@ impl Hart {
         expected: u64,
         new: u64,
     ) -> Result<u64, Trapped> {
+        self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
         let offset = self.atomic_offset(address, width, Access::Write)?;
         let old = exchange(&self.ram, offset, width, expected, new);
         self.note_atomic_store(offset, width.bytes());
@@ -270,6 +274,7 @@ impl Hart {
 
     /// `lr`: the value, sign-extended.
     pub(crate) fn load_reserved_virtual(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
+        self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
         let offset = self.atomic_offset(address, width, Access::Read)?;
         // SeqCst covers `aq` and `rl` in every combination.
         std::sync::atomic::fence(Ordering::SeqCst);
@@ -285,6 +290,7 @@ impl Hart {
     /// that was changed and changed back is not noticed, which software that uses LR/SC as a compare-and-swap cannot
     /// tell from no change.
     pub(crate) fn store_conditional_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
+        self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let held = std::mem::take(&mut self.reservation);
         let offset = self.atomic_offset(address, width, Access::Write)?;
         if held.offset != offset || held.width != width.bytes() {

@@ -48,7 +48,7 @@ impl Fault {
 }
 
 /// Fields of a page-table entry (§10.4.1).
-mod pte {
+pub(crate) mod pte {
     use crate::csr::Field;
     pub const V: u64 = 1 << 0;
     pub const R: u64 = 1 << 1;
@@ -102,7 +102,7 @@ pub(crate) struct Walk {
 }
 
 /// Levels of the page table for a MODE of `satp`; `None` if it is none of Sv39, Sv48, Sv57.
-const fn levels(mode: u64) -> Option<u32> {
+pub(crate) const fn levels(mode: u64) -> Option<u32> {
     match mode {
         8 => Some(3),
         9 => Some(4),
@@ -276,7 +276,8 @@ impl Hart {
     fn fill_tlb(&mut self, address: u64, access: Access, privilege: Privilege, found: Translation) {
         let page = found.physical & !(PAGE_SIZE - 1);
         let Some(offset) = self.ram.offset(page, PAGE_SIZE) else { return };
-        if access == Access::Write && !self.ram.flags(offset).is_empty() || !self.pmp.is_uniform(page, PAGE_SIZE) {
+        let listened = access == Access::Write && !self.ram.flags(offset).is_empty();
+        if listened || self.is_watched(address, 1, access) || !self.pmp.is_uniform(page, PAGE_SIZE) {
             return;
         }
         let is_local = found.leaf.is_some_and(|leaf| leaf.entry & pte::G == 0);
@@ -333,9 +334,16 @@ impl Hart {
             }
             (before, behind) = (0, 0);
         }
+        let first_address = |before| (address & !(PAGE_SIZE - 1)).wrapping_sub(before * PAGE_SIZE);
+        if self.is_watched(first_address(before), before + behind + 1, access) {
+            if self.is_watched(address, 1, access) {
+                return None;
+            }
+            (before, behind) = (0, 0);
+        }
         self.tlb.note_superpage(address, found.offset_bits);
         Some(Run {
-            base: (address & !(PAGE_SIZE - 1)).wrapping_sub(before * PAGE_SIZE),
+            base: first_address(before),
             length: (before + behind + 1) * PAGE_SIZE,
             host: self.ram.host_base() as u64 + offset - before * PAGE_SIZE,
             // What U-mode's entries hold may move to other pages later, and goes with the address space.

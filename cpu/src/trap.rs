@@ -137,7 +137,7 @@ impl Hart {
     /// The interrupt that is to be taken now, if any: pending, enabled, and not masked by the mode (§3.1.9).
     pub(crate) fn deliverable_interrupt(&self) -> Option<u32> {
         let pending = self.mip() & self.csr.mie;
-        if pending == 0 {
+        if pending == 0 || self.masks_interrupts() {
             return None;
         }
         let machine_enabled = self.privilege < Privilege::Machine || mstatus::MIE.get(self.csr.mstatus) != 0;

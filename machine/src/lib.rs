@@ -4,10 +4,13 @@
 
 pub mod board;
 pub mod cli;
+pub mod gdb;
 pub mod htif;
 pub mod image;
 mod machine;
+mod shutdown;
 pub mod test_program;
 pub mod trace;
 
-pub use machine::{Core, Event, Events, Machine, MachineError, MachineState, Wiring};
+pub use machine::{Core, Event, Events, Machine, MachineError, MachineState, Order, Wiring};
+pub use shutdown::{End, Shutdown};

@@ -4,12 +4,13 @@
 //! that runs, by construction: [`Machine::pause`] asks every thread to stop at an instruction boundary and takes the
 //! harts back.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bus::{AddressSpace, Clock, PowerRequest, PowerSwitch, StateError};
-use cpu::{Engine, Hart, HartShared, HartState, Stop, event};
+use cpu::{Engine, Hart, HartShared, HartState, SingleStep, Stop, event};
 use crossbeam::channel::{Receiver, Sender};
 use firmware::sbi::{Fence, Outcome, Sbi, SbiState};
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,8 @@ pub enum Event {
     PowerKey,
     /// A page that is being watched was written.
     Watch,
+    /// A hart has stopped for the debugger, in the run of this number ([`Machine::run_number`]).
+    Stopped(u64),
     /// A hart's thread ended with a panic: a bug of the emulator.
     Crashed(u64),
 }
@@ -79,14 +82,35 @@ pub struct Core {
     pub hart: Hart,
     /// Its engine.
     pub engine: Engine,
+    /// Why it stopped in the last run, if that was for the debugger's sake; [`Stop::Budget`] is a step that is done.
+    pub stop: Option<Stop>,
+    /// The `pc` at which the debugger was told of a breakpoint or a watchpoint: going on from there passes it.
+    pub told: Option<u64>,
     /// The remote fence that it waits for.
     fence: Option<Fence>,
+}
+
+/// What a hart does while the machine runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// It runs.
+    #[default]
+    Run,
+    /// It executes an instruction, and more as long as `pc` is in the range, and stops for the debugger.
+    Step {
+        /// Virtual addresses; none for a single instruction.
+        within: Range<u64>,
+        /// Whether interrupts wait.
+        masks_interrupts: bool,
+    },
+    /// It executes nothing, but answers the other harts.
+    Rest,
 }
 
 impl Core {
     /// A hart with a fresh engine.
     pub fn new(hart: Hart, engine: Engine) -> Self {
-        Self { hart, engine, fence: None }
+        Self { hart, engine, stop: None, told: None, fence: None }
     }
 }
 
@@ -121,6 +145,8 @@ pub struct Machine {
     cores: Vec<Core>,
     /// Their threads, while running.
     threads: Vec<JoinHandle<Core>>,
+    /// Counts the starts.
+    run_number: u64,
 }
 
 /// The channel and the harts' shared parts, made before the devices that need them.
@@ -150,7 +176,7 @@ impl Machine {
             hart.set_running(false);
         }
         let common = Arc::new(Common { sbi, power: events.power_switch(), events });
-        Self { bus, clock, harts, common, received, cores, threads: Vec::new() }
+        Self { bus, clock, harts, common, received, cores, threads: Vec::new(), run_number: 0 }
     }
 
     /// The physical address space.
@@ -178,9 +204,24 @@ impl Machine {
         &mut self.cores
     }
 
+    /// How many harts there are.
+    pub fn harts(&self) -> usize {
+        self.harts.len()
+    }
+
     /// Whether the harts' threads run.
     pub fn is_running(&self) -> bool {
         !self.threads.is_empty()
+    }
+
+    /// The number of the current run, or of the last one.
+    pub fn run_number(&self) -> u64 {
+        self.run_number
+    }
+
+    /// Where events arrive, for who waits for other things as well.
+    pub fn received(&self) -> &Receiver<Event> {
+        &self.received
     }
 
     /// Starts the harts' threads, the clock and the devices.
@@ -188,9 +229,18 @@ impl Machine {
     /// # Errors
     /// The host gives no threads; the machine stays paused.
     pub fn start(&mut self) -> Result<(), MachineError> {
+        self.start_with(&[])
+    }
+
+    /// Starts the machine with an order for each hart; harts without one run.
+    ///
+    /// # Errors
+    /// The host gives no threads; the machine stays paused.
+    pub fn start_with(&mut self, orders: &[Order]) -> Result<(), MachineError> {
         if self.is_running() {
             return Ok(());
         }
+        self.run_number += 1;
         for hart in self.harts.iter() {
             hart.withdraw(event::PAUSE);
             hart.set_running(true);
@@ -199,11 +249,13 @@ impl Machine {
             mapped.device.resume();
         }
         self.clock.resume();
-        for core in std::mem::take(&mut self.cores) {
+        for (index, mut core) in std::mem::take(&mut self.cores).into_iter().enumerate() {
+            core.stop = None;
+            let (order, run_number) = (orders.get(index).cloned().unwrap_or_default(), self.run_number);
             let hart = core.hart.shared().id();
             let common = self.common.clone();
             let thread = std::thread::Builder::new().name(format!("hart {hart}"));
-            match thread.spawn(move || run_hart(core, &common)) {
+            match thread.spawn(move || run_hart(core, &common, order, run_number)) {
                 Ok(thread) => self.threads.push(thread),
                 Err(source) => {
                     // The core went with the closure: what is left cannot go on without it.
@@ -273,7 +325,7 @@ impl Machine {
         }
         for core in &mut self.cores {
             core.hart.reset();
-            core.fence = None;
+            (core.stop, core.told, core.fence) = (None, None, None);
         }
         if let Some(sbi) = &self.common.sbi {
             sbi.reset();
@@ -375,8 +427,8 @@ impl Drop for Machine {
     }
 }
 
-/// A hart's thread: runs until a pause.
-fn run_hart(mut core: Core, common: &Common) -> Core {
+/// A hart's thread: does as it is told until a pause, or until it stops for the debugger.
+fn run_hart(mut core: Core, common: &Common, order: Order, run_number: u64) -> Core {
     /// Tells the owner when the thread unwinds.
     struct OnPanic<'a>(&'a Common, u64);
     impl Drop for OnPanic<'_> {
@@ -387,51 +439,135 @@ fn run_hart(mut core: Core, common: &Common) -> Core {
         }
     }
     let _guard = OnPanic(common, core.hart.shared().id());
+    let stop = match order {
+        Order::Run => run_on(&mut core, common),
+        Order::Step { within, masks_interrupts } => step_within(&mut core, common, &within, masks_interrupts),
+        Order::Rest => loop {
+            if let Some(Stop::Pause) = core.hart.rest() {
+                break Stop::Pause;
+            }
+        },
+    };
+    if stop != Stop::Pause {
+        core.stop = Some(stop);
+        common.events.send(Event::Stopped(run_number));
+    }
+    core
+}
+
+/// Runs a hart until a pause, a breakpoint or a watchpoint.
+fn run_on(core: &mut Core, common: &Common) -> Stop {
+    if core.told == Some(core.hart.pc()) {
+        let pass = SingleStep { ignores_breakpoint: true, ignores_watchpoints: true, masks_interrupts: true };
+        // Where gdb steps by breakpoints it puts one at the next instruction and lets no other hart run: it has to be
+        // met before an interrupt's handler can come to wait for one of them.
+        let next = SingleStep { masks_interrupts: true, ..SingleStep::default() };
+        for step in [pass, next] {
+            match step_core(core, common, step) {
+                Stop::Budget => core.told = None,
+                stop => return stop,
+            }
+        }
+    }
+    core.told = None;
     loop {
-        match run_core(&mut core, common, u64::MAX) {
-            Stop::Pause => return core,
+        match run_core(core, common, u64::MAX) {
+            stop @ (Stop::Pause | Stop::Breakpoint | Stop::Watchpoint { .. }) => return stop,
             Stop::Watch => common.events.send(Event::Watch),
             Stop::Budget | Stop::EnvironmentCall | Stop::WaitForInterrupt => {}
         }
     }
 }
 
+/// Executes one instruction, and more while `pc` is in the range: [`Stop::Budget`], or what ended it before.
+fn step_within(core: &mut Core, common: &Common, within: &Range<u64>, masks_interrupts: bool) -> Stop {
+    let ignores_watchpoints = core.told == Some(core.hart.pc());
+    let mut step = SingleStep { ignores_breakpoint: true, ignores_watchpoints, masks_interrupts };
+    loop {
+        match step_core(core, common, step) {
+            Stop::Budget if within.contains(&core.hart.pc()) => {}
+            Stop::Pause => return Stop::Pause,
+            stop => {
+                core.told = None;
+                return stop;
+            }
+        }
+        core.told = None;
+        step = SingleStep { masks_interrupts, ..SingleStep::default() };
+    }
+}
+
+/// Has a hart execute one instruction, SBI calls included; `wfi` does not wait. [`Stop::Budget`] if it did.
+fn step_core(core: &mut Core, common: &Common, step: SingleStep) -> Stop {
+    if let Some(stop) = make_ready(core, common) {
+        return stop;
+    }
+    match core.engine.step(&mut core.hart, step) {
+        Stop::EnvironmentCall => {
+            answer(core, common);
+            // The step is done when the call is, even if the hart is to rest now.
+            finish_fence(core).unwrap_or(Stop::Budget)
+        }
+        Stop::WaitForInterrupt => Stop::Budget,
+        stop => stop,
+    }
+}
+
 /// Runs a hart until it has to stop for its owner's sake.
 fn run_core(core: &mut Core, common: &Common, budget: u64) -> Stop {
-    let Core { hart, engine, fence } = core;
-    let limit = hart.counts().retired.saturating_add(budget);
+    let limit = core.hart.counts().retired.saturating_add(budget);
     loop {
-        if let Some(waiting) = fence {
-            if !waiting.wait(hart) {
-                return Stop::Pause;
-            }
-            *fence = None;
+        if let Some(stop) = make_ready(core, common) {
+            return stop;
         }
-        if let Some(sbi) = &common.sbi {
-            // A stopped or suspended hart rests: it serves what others ask of it and looks again after each event.
-            while !sbi.wake(hart) {
-                if let Some(stop) = hart.rest() {
-                    return stop;
-                }
-            }
-        }
-        match engine.run(hart, limit.saturating_sub(hart.counts().retired)) {
-            Stop::EnvironmentCall => {
-                let Some(sbi) = &common.sbi else { continue };
-                match sbi.call(hart) {
-                    Outcome::Continue | Outcome::Rest => {}
-                    Outcome::Fence(waiting) => *fence = Some(waiting),
-                    Outcome::Power(request) => common.power.press(request),
-                }
-            }
+        let left = limit.saturating_sub(core.hart.counts().retired);
+        match core.engine.run(&mut core.hart, left) {
+            Stop::EnvironmentCall => answer(core, common),
             Stop::WaitForInterrupt => {
-                while !hart.has_pending_interrupt() {
-                    if let Some(stop) = hart.rest() {
+                while !core.hart.has_pending_interrupt() {
+                    if let Some(stop) = core.hart.rest() {
                         return stop;
                     }
                 }
             }
             stop => return stop,
         }
+    }
+}
+
+/// Waits until a hart may execute instructions: its remote fence is complete, and the SBI has started it.
+fn make_ready(core: &mut Core, common: &Common) -> Option<Stop> {
+    if let Some(stop) = finish_fence(core) {
+        return Some(stop);
+    }
+    if let Some(sbi) = &common.sbi {
+        // A stopped or suspended hart rests: it serves what others ask of it and looks again after each event.
+        while !sbi.wake(&mut core.hart) {
+            if let Some(stop) = core.hart.rest() {
+                return Some(stop);
+            }
+        }
+    }
+    None
+}
+
+/// Waits until the remote fence of a hart is complete, if it has one under way.
+fn finish_fence(core: &mut Core) -> Option<Stop> {
+    if let Some(waiting) = &core.fence {
+        if !waiting.wait(&mut core.hart) {
+            return Some(Stop::Pause);
+        }
+        core.fence = None;
+    }
+    None
+}
+
+/// Answers the `ecall` that has just stopped a hart.
+fn answer(core: &mut Core, common: &Common) {
+    let Some(sbi) = &common.sbi else { return };
+    match sbi.call(&mut core.hart) {
+        Outcome::Continue | Outcome::Rest => {}
+        Outcome::Fence(waiting) => core.fence = Some(waiting),
+        Outcome::Power(request) => common.power.press(request),
     }
 }

@@ -219,6 +219,10 @@ impl Jit {
                 Outcome::Exit => hart.pc = hart.next_pc,
                 Outcome::Trap => {
                     hart.pc = hart.next_pc;
+                    if let Some(stop) = hart.stop.take() {
+                        // A debugger's: the instruction is yet to be executed.
+                        return stop;
+                    }
                     hart.enter_exception();
                     traps_left = traps_left.saturating_sub(1);
                     if traps_left == 0 {
@@ -307,6 +311,9 @@ impl Jit {
     /// The region of a hot block, asked for if there is none.
     #[cold]
     fn hot(&mut self, hart: &mut Hart, index: u32) -> Option<Arc<Installed>> {
+        if hart.bears_breakpoint(hart.pc) {
+            return None;
+        }
         let installs = self.shared.installs();
         let block = self.interpreter.blocks.get_mut(index);
         let (offset, mode, heat, asks_at) = (block.offset, block.mode, block.heat, block.asks_at);
@@ -361,7 +368,11 @@ impl Jit {
         let mut pages = [None; 2 * NEIGHBOURS + 1];
         for (index, page) in pages.iter_mut().enumerate() {
             let address = hart.pc.wrapping_add((index as u64).wrapping_sub(NEIGHBOURS as u64).wrapping_mul(PAGE_SIZE));
-            *page = if index == NEIGHBOURS { Some(offset & !(PAGE_SIZE - 1)) } else { hart.executed_page(address) };
+            *page = match index {
+                NEIGHBOURS => Some(offset & !(PAGE_SIZE - 1)),
+                _ if hart.bears_breakpoint(address) => None,
+                _ => hart.executed_page(address),
+            };
         }
         Request { offset, mode, pages }
     }
@@ -379,6 +390,9 @@ fn is_valid(hart: &mut Hart, region: &Installed) -> bool {
             return true;
         }
         let address = pc.wrapping_add((page.distance as u64).wrapping_mul(PAGE_SIZE)) & !(PAGE_SIZE - 1);
+        if hart.bears_breakpoint(address) {
+            return false;
+        }
         if hart.executed_page(address).is_none() && hart.translate(address, 2, Access::Execute).is_err() {
             return false;
         }

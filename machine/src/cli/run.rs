@@ -1,13 +1,12 @@
 //! `vervet run`.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use bus::PowerRequest;
 use clap::Args;
 use devices::backend::disk::RawDisk;
 use devices::backend::memory::MemoryBackend;
@@ -21,18 +20,16 @@ use super::packages::Source;
 use super::session::Session;
 use super::statistics::Statistics;
 use super::{Processor, size};
-use crate::Event;
-use crate::board::virt::{self, Board, Boot, Slot, Virt};
+use crate::board::virt::{self, Boot, Slot, Virt};
+use crate::gdb::{self, Address, Server};
 use crate::image::{Instance, Store};
+use crate::{End, Shutdown};
 
 /// What the quick start's kernel is told.
 const QUICK_START_COMMAND_LINE: &str = "console=ttyS0 quiet";
 
 /// Seconds that a guest may take to shut down.
 const DEFAULT_GRACE: u64 = 30;
-
-/// Longer than anybody waits.
-const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Largest device tree file, in bytes.
 const DEVICE_TREE_LIMIT: u64 = 1 << 20;
@@ -118,6 +115,13 @@ pub struct Run {
     /// by kind
     #[arg(long)]
     stats: bool,
+    /// Wait for gdb at HOST:PORT (by default 127.0.0.1:1234) or unix:PATH; whoever can connect there controls the guest
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
+    gdb: Option<Address>,
+
+    /// Start the guest only when gdb says so
+    #[arg(long, requires = "gdb")]
+    wait: bool,
 
     #[command(flatten)]
     source: Source,
@@ -142,6 +146,8 @@ impl Default for Run {
             dtb: None,
             dump_dtb: None,
             stats: false,
+            gdb: None,
+            wait: false,
             source: Source::default(),
         }
     }
@@ -208,10 +214,15 @@ impl Run {
                 .with_context(|| format!("{}: cannot be written", path.display()))?;
             return Ok(0);
         }
+        let server = self.gdb.as_ref().map(Server::bind).transpose()?;
+        if let Some(server) = &server {
+            eprintln!("vervet: gdb can connect: target remote {}", server.address().for_gdb());
+        }
         let session = Session::open()?;
         let mut board = board(session.console())?;
         session.connect(board.machine.events());
-        let end = supervise(&mut board, &power_key, Duration::from_secs(self.grace))?;
+        let shutdown = Shutdown::new(power_key, Duration::from_secs(self.grace));
+        let end = gdb::supervise(&mut board, server.as_ref(), self.wait, shutdown)?;
         let statistics = self.stats.then(|| Statistics::of(board.machine.cores()));
         // The devices' last output goes to the terminal before it is restored.
         drop(board);
@@ -317,51 +328,4 @@ fn read(path: &Path, limit: u64, excess: &str) -> anyhow::Result<Vec<u8>> {
         bail!("{}: {excess}", path.display());
     }
     Ok(bytes)
-}
-
-/// Who ended a run.
-enum End {
-    /// The guest, with this exit code.
-    Guest(u8),
-    /// The user.
-    User,
-}
-
-/// A message to the user, who may have gone.
-fn tell(message: &str) {
-    let _ = writeln!(std::io::stderr(), "vervet: {message}");
-}
-
-/// Runs the machine until its guest or its user ends it.
-fn supervise(board: &mut Board, power_key: &PowerKey, grace: Duration) -> anyhow::Result<End> {
-    board.machine.start()?;
-    // Set once the guest has been asked to shut down: until then it may.
-    let mut deadline: Option<Instant> = None;
-    let end = loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        match board.machine.wait(left) {
-            Some(Event::Power(PowerRequest::Off(code))) => break End::Guest(code),
-            // It has shut down; nobody wants it to begin again.
-            Some(Event::Power(PowerRequest::Reset)) if deadline.is_some() => break End::Guest(0),
-            Some(Event::Power(PowerRequest::Reset)) => {
-                board.machine.pause()?;
-                board.reset();
-                board.machine.start()?;
-            }
-            Some(Event::PowerKey) if deadline.is_none() && power_key.press() => {
-                tell("the guest has been asked to shut down; asked again, or by Ctrl-A x, it ends at once");
-                // So far away that it never comes is no deadline.
-                deadline = Some(Instant::now().checked_add(grace).unwrap_or_else(|| Instant::now() + A_YEAR));
-            }
-            None if deadline.is_some() => {
-                tell(&format!("the guest has not shut down within {} s and ends now", grace.as_secs()));
-                break End::User;
-            }
-            Some(Event::Quit | Event::PowerKey) | None => break End::User,
-            Some(Event::Watch) => {}
-            Some(Event::Crashed(hart)) => bail!("hart {hart} ended by an internal error"),
-        }
-    };
-    board.machine.pause()?;
-    Ok(end)
 }

@@ -291,7 +291,7 @@ impl Machine {
             assert_eq!(self.hart.x(0), 0);
             assert_eq!(self.hart.pc() & 1, 0);
             match stop {
-                Stop::Budget | Stop::Pause | Stop::Watch => return,
+                Stop::Budget | Stop::Pause | Stop::Watch | Stop::Breakpoint | Stop::Watchpoint { .. } => return,
                 Stop::WaitForInterrupt => {
                     self.clock.advance(1000);
                     if !self.hart.has_pending_interrupt() {

@@ -15,6 +15,7 @@ use crate::pseudo_terminal::{Session, send};
 /// the kernel's command line.
 const INIT: &str = "#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin
+busybox mkdir -p /dev /proc
 busybox mount -t devtmpfs devtmpfs /dev
 busybox mount -t proc proc /proc
 for module in virtio_mmio virtio_input evdev; do busybox modprobe $module; done

@@ -55,9 +55,9 @@ printf '#!/bin/sh\nexit 101\n' >$target/usr/sbin/policy-rc.d
 chmod 755 $target/usr/sbin/policy-rc.d
 : >$target/var/lib/dpkg/status
 cp -a /etc/vervet/files/. $target/
-if [ -e /dev/vda15 ]; then
+if [ -e /dev/vda2 ]; then
     mkdir -p $target/boot/efi
-    mount -t vfat -o codepage=437,iocharset=utf8 /dev/vda15 $target/boot/efi
+    mount -t vfat -o codepage=437,iocharset=utf8 /dev/vda2 $target/boot/efi
 fi
 
 # Paths behind the name of a list, as the new system sees them.
@@ -90,7 +90,7 @@ if [ -n "$broken" ]; then
     exit 1
 fi
 
-[ ! -e /dev/vda15 ] || umount $target/boot/efi
+[ ! -e /dev/vda2 ] || umount $target/boot/efi
 umount $target/tmp $target/run $target/dev/pts $target/dev $target/sys $target/proc $target/packages
 rmdir $target/packages
 umount $target

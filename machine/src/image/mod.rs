@@ -6,10 +6,10 @@
 //! an empty disk with its partition table ─┘
 //! ```
 //!
-//! The host fetches and verifies the packages, and writes what is data: a partition table ([`partition`]), a FAT volume
-//! of packages ([`package_disk`]), the configuration files that are ours ([`files`]). Everything that must run as
-//! riscv64 (mkfs, dpkg, the packages' scripts) runs in a machine of this very emulator ([`build`]); no script of a
-//! package ever runs on the host. [`store`] is where images and the machines that run from them are kept.
+//! The host fetches and verifies the packages, and writes what is data: a partition table (`partition`), a FAT volume
+//! of packages (`package_disk`), the configuration files that are ours (`files`). Everything that must run as
+//! riscv64 (mkfs, dpkg, the packages' scripts) runs in a machine of this very emulator (`build`); no script of a
+//! package ever runs on the host. `store` is where images and the machines that run from them are kept.
 //!
 //! Invariant: an image that has its final name is whole.
 

@@ -24,7 +24,7 @@ const BOOTABLE: u64 = 1 << 2;
 /// Number of the root partition, which is the same with and without another before it.
 const ROOT_NUMBER: u32 = 1;
 /// Number of the EFI system partition.
-const SYSTEM_NUMBER: u32 = 15;
+const SYSTEM_NUMBER: u32 = 2;
 /// Blocks of the EFI system partition: 64 MiB.
 const SYSTEM_BLOCKS: u64 = (64 << 20) / BLOCK;
 
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(write(Path::new("image"), &mut file, true).unwrap(), Some(1 << 20..65 << 20));
         let table = gpt::GptConfig::new().open_from_device(file).unwrap();
         let place = |number: u32| (table.partitions()[&number].first_lba, table.partitions()[&number].last_lba);
-        assert_eq!((place(15), place(1).0), ((2048, 65 * 2048 - 1), 65 * 2048));
-        assert_eq!(table.partitions()[&15].part_type_guid, partition_types::EFI);
+        assert_eq!((place(2), place(1).0), ((2048, 65 * 2048 - 1), 65 * 2048));
+        assert_eq!(table.partitions()[&2].part_type_guid, partition_types::EFI);
     }
 }

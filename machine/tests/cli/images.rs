@@ -27,7 +27,7 @@ fn what_cannot_be_built_is_said_in_a_line() {
         (&["--ssh-key", private], "private key"),
         (&["--ssh-key", "/absent.pub"], "/absent.pub: cannot read"),
         // No mirror, or no keyring to check it by.
-        (&[], "pass --"),
+        (&[], "--"),
     ];
     for (arguments, said) in cases {
         let (code, message) = run(folder.path(), &[&build[..], arguments].concat());

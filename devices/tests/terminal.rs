@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let (quit, quitted) = channel();
-    let terminal = Terminal::open(move || quit.send(()).unwrap()).unwrap();
+    let terminal = Terminal::open(move |_| quit.send(()).unwrap()).unwrap();
     let backend = terminal.backend();
     backend.write(b"<ready>\n");
     match role.as_str() {

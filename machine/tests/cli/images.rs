@@ -52,7 +52,7 @@ fn a_disk_needs_a_boot_loader() {
     let folder = Folder::new();
     let disk = folder.file("disk", [0; 4096]);
     let disk = disk.to_str().unwrap();
-    let (code, message) = run(folder.path(), &["run", "--disk", disk, "--mirror", "/absent"]);
+    let (code, message) = run(folder.path(), &["run", "--disk", &format!("{disk},format=raw"), "--mirror", "/absent"]);
     assert_eq!((code, message.lines().count()), (Some(1), 1), "{message}");
     assert!(message.contains("--loader FILE"), "{message}");
     let (code, message) = run(folder.path(), &["run", "--disk", disk, "--loader", disk]);

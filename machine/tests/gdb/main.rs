@@ -119,7 +119,7 @@ fn memory_of_all_kinds() {
     debugger.ok(&format!("M{flag:x},8:0102030405060708"));
     assert_eq!(debugger.doubleword(flag), 0x0807_0605_0403_0201);
     // Binary, with an escaped byte.
-    debugger.send(b"$X80100000,2:a}\x03#c1");
+    debugger.send(b"$X80100000,2:a}\x03#5a");
     assert_eq!(debugger.packet().as_deref(), Some("OK"));
     assert_eq!(debugger.ask("m80100000,2"), "6123");
     // Nothing is mapped there; a range that begins in memory is cut.
@@ -128,9 +128,9 @@ fn memory_of_all_kinds() {
     assert_eq!(debugger.ask(&format!("m{:x},8", RAM_BASE + (4 << 20) - 4)), "00000000");
     assert_eq!(debugger.ask(&format!("M{:x},8:0000000000000000", RAM_BASE + (4 << 20) - 4)), "E0e");
     assert_eq!(debugger.ask("mffffffffffffffff,8"), "E0e");
-    // A register of virtio-mmio by a word ("virt"), the UART's by bytes.
+    // A register of virtio-mmio by a word ("virt"), one of the UART's by a byte.
     assert_eq!(debugger.ask("m10001000,4"), hex(b"virt"));
-    assert_eq!(&debugger.ask("m10000000,8")[10..12], "60", "the line status register");
+    assert_eq!(debugger.ask("m10000005,1"), "60", "the line status register");
     // A page table of one leaf: the first gigabyte leads to RAM.
     let root = RAM_BASE + 0x20_0000;
     debugger.ok(&format!("M{root:x},8:{}", hex(&(RAM_BASE >> 12 << 10 | 0xcf).to_le_bytes())));
@@ -162,7 +162,7 @@ fn breakpoints_stop_where_they_are_until_they_are_taken_away() {
         // As gdb does it: away, one step, back again.
         debugger.ok(&format!("z0,{work:x},2"));
         assert_eq!(debugger.ask("vCont;s:p1.1"), "T05thread:p01.01;");
-        assert_eq!(debugger.pc(), work + 2);
+        assert_eq!(debugger.pc(), work + 4);
         let store = machine.symbol("store");
         assert_eq!(run_to(&mut debugger, 1, store, 4), "T05thread:p01.01;hwbreak:;");
         assert_eq!(debugger.pc(), store);
@@ -348,7 +348,9 @@ fn monitor_commands() {
         assert!(debugger.monitor("info devices").contains("uart"));
         assert!(debugger.monitor("info mem").contains("Bare"));
         let loop_start = machine.symbol("loop");
-        assert_eq!(run_to(&mut debugger, 0, loop_start, 4), "T05thread:p01.01;swbreak:;");
+        // Whichever hart comes first.
+        let stop = run_to(&mut debugger, 0, loop_start, 4);
+        assert!(["T05thread:p01.01;swbreak:;", "T05thread:p01.02;swbreak:;"].contains(&stop.as_str()), "{stop}");
         assert!(debugger.monitor("info tlb").contains("0x0000000080000000 0x0000000080000000 --x"));
         assert!(debugger.monitor("stats").contains("hart 1:"));
         debugger.ok(&format!("M{:x},1:07", machine.symbol("flag")));

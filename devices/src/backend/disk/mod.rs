@@ -214,14 +214,15 @@ pub fn open(path: &Path, options: &Options) -> Result<Arc<dyn Disk>, DiskError> 
     let probed = format::probe(&file).map_err(|error| DiskError::host(path, options.read_only, error))?;
     let format = options.format.unwrap_or(probed);
     let guessed = options.format.is_none() && format == Format::Raw && !options.read_only;
+    let file: Arc<dyn Medium> = Arc::new(file);
+    let disk: Arc<dyn Disk> = match (format, options.snapshot) {
+        (Format::Raw, false) => Arc::new(RawDisk::new(file, options.read_only, guessed)?),
+        (Format::Qcow2, false) => Arc::new(Qcow2Disk::open(file, options.read_only, options.cache)?),
+        (format, true) => Arc::new(Qcow2Disk::snapshot(file, format, options.cache)?),
+    };
     if guessed {
         let path = path.display();
         tracing::warn!("disk image {path}: taken for a raw disk by its content; say so with --disk {path},format=raw");
     }
-    let file: Arc<dyn Medium> = Arc::new(file);
-    match (format, options.snapshot) {
-        (Format::Raw, false) => Ok(Arc::new(RawDisk::new(file, options.read_only, guessed)?)),
-        (Format::Qcow2, false) => Ok(Arc::new(Qcow2Disk::open(file, options.read_only, options.cache)?)),
-        (format, true) => Ok(Arc::new(Qcow2Disk::snapshot(file, format, options.cache)?)),
-    }
+    Ok(disk)
 }

@@ -419,7 +419,7 @@ impl Hart {
         let is_paused = |hart: &Self| hart.shared.events() & event::PAUSE != 0;
         for index in 0..self.peers.len() {
             let begun = self.peers[index].announcements();
-            while begun % 2 != 0 && self.peers[index].announcements() == begun {
+            while !begun.is_multiple_of(2) && self.peers[index].announcements() == begun {
                 if is_paused(self) {
                     return;
                 }

@@ -160,7 +160,7 @@ impl Ranges {
                 self.stores.push(index as u32);
             }
         }
-        if !run.global && !(write && self.logs_replaced) {
+        if !(run.global || write && self.logs_replaced) {
             entry.flags |= MOVABLE;
         }
         let (log, flag) = if run.global { (&mut self.global, IN_GLOBAL_LOG) } else { (&mut self.other, IN_OTHER_LOG) };

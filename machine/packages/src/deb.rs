@@ -130,7 +130,7 @@ pub fn write_unpacked(deb: &Path, output: &mut (impl Write + Seek), limits: &Lim
     let refused = |e: io::Error| Error::Deb { path: deb.to_path_buf(), reason: format!("it cannot be unpacked: {e}") };
     let header = |output: &mut dyn Write, name: &str, size: u64| {
         let mode = "100644";
-        write!(output, "{name:<16}{0:<12}{0:<6}{0:<6}{mode:<8}{size:<10}`\n", 0)
+        writeln!(output, "{name:<16}{0:<12}{0:<6}{0:<6}{mode:<8}{size:<10}`", 0)
     };
     output.write_all(AR_MAGIC).map_err(refused)?;
     let mut left = limits.bytes;

@@ -9,8 +9,9 @@ use super::target::Target;
 /// The widths with which the registers of a device are accessed for a range of bytes: as it is if a register can have
 /// it, else by words, else by bytes.
 fn device_width(address: u64, length: usize) -> Width {
-    let exact = Width::ALL.into_iter().find(|width| width.bytes() == length as u64 && address % width.bytes() == 0);
-    let words = (address | length as u64) % Width::Word.bytes() == 0;
+    let exact =
+        Width::ALL.into_iter().find(|width| width.bytes() == length as u64 && address.is_multiple_of(width.bytes()));
+    let words = (address | length as u64).is_multiple_of(Width::Word.bytes());
     exact.unwrap_or(if words { Width::Word } else { Width::Byte })
 }
 

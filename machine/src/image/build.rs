@@ -150,7 +150,7 @@ impl<'a> Parts<'a> {
         // Any number will do; a random one is at hand.
         let id = root.as_fields().0;
         let options = FormatVolumeOptions::new().volume_id(id).volume_label(*b"EFI        ");
-        fatfs::format_volume(&mut Volume::new(&disk, range), options).map_err(Error::io(image, "write"))?;
+        fatfs::format_volume(Volume::new(&disk, range), options).map_err(Error::io(image, "write"))?;
         Ok(Identities { root, system: Some(id) })
     }
 

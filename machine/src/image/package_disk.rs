@@ -38,7 +38,7 @@ pub(super) fn write(
     }
     image.set_len(size).map_err(failed)?;
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32).bytes_per_cluster(CLUSTER).fats(1);
-    fatfs::format_volume(&mut Volume::new(image, 0..size), options).map_err(failed)?;
+    fatfs::format_volume(Volume::new(image, 0..size), options).map_err(failed)?;
     let volume = FileSystem::new(Volume::new(image, 0..size), FsOptions::new()).map_err(failed)?;
     for (index, package) in packages.iter().enumerate() {
         let mut file = volume.root_dir().create_file(&name(index)).map_err(failed)?;

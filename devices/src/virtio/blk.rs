@@ -6,7 +6,7 @@
 //! disk's flush covers what has returned before it begins.
 //!
 //! Data passes through a bounded buffer: guest memory is touched under the session's lock only, the disk without it.
-//! Requests of an ended session that are still at the disk ([`Flights`]) hold up those of the next: no old write falls
+//! Requests of an ended session that are still at the disk (`Flights`) hold up those of the next: no old write falls
 //! on a new one.
 
 use std::io;

@@ -1,7 +1,7 @@
 //! qcow2 images, version 2 and 3, by the library imago: backing files, deflate-compressed clusters.
 //!
 //! The library finds and allocates clusters; data moves between the guest and the file directly. Its tables reach the
-//! file by [`ordered`](super::ordered) commits only, so that the image is valid at every moment, whenever the process or
+//! file by `ordered` commits only, so that the image is valid at every moment, whenever the process or
 //! the host dies.
 //!
 //! Invariants: whoever reads or writes holds the image shared; what frees clusters, and the short start of a commit,

@@ -115,6 +115,7 @@ pub struct Run {
     /// by kind
     #[arg(long)]
     stats: bool,
+
     /// Wait for gdb at HOST:PORT (by default 127.0.0.1:1234) or unix:PATH; whoever can connect there controls the guest
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
     gdb: Option<Address>,

@@ -163,6 +163,8 @@ impl Jit {
                     let before = hart.counts.retired;
                     let left = i64::try_from(left).unwrap_or(i64::MAX);
                     hart.jit.end = before.wrapping_add(left as u64);
+                    // Flags that host code has left on this thread, or the thread's creator, are none of the guest's.
+                    host::take_flags();
                     let code = enter(hart, self.shared.entry(), code, left - RESERVE);
                     presence.inside.store(false, Ordering::Release);
                     self.statistics.entries += 1;

@@ -605,6 +605,30 @@ fn retired_instructions_are_counted_without_a_budget() {
 }
 
 #[test]
+fn flags_of_the_emulators_own_floats_are_not_the_guests() {
+    let mut machine = Machine::new(jit(3));
+    machine.hart.write_csr(0x300, 0x6000).unwrap(); // mstatus.FS
+    machine.load(
+        CODE,
+        &[
+            0x0010_5073, // csrwi fflags, 0
+            0xfff5_0513, // addi a0, a0, -1
+            0xfe05_1ee3, // bnez a0, to the line before
+            0x0010_25f3, // csrr a1, fflags
+            0x1050_0073, // wfi
+        ],
+    );
+    machine.hart.set_x(10, u64::MAX);
+    std::hint::black_box(std::hint::black_box(1.0) / std::hint::black_box(3.0));
+    while machine.statistics().translated == 0 {
+        assert_eq!(machine.run(1000), Stop::Budget);
+    }
+    machine.hart.set_x(10, 1000);
+    while machine.run(1000) == Stop::Budget {}
+    assert_eq!(machine.hart.x(11), 0);
+}
+
+#[test]
 fn a_full_arena_is_emptied() {
     // Code that is rewritten again and again fills the smallest arena.
     let options = JitOptions { threshold: 1, cache_size: 16 << 10, ..JitOptions::default() };

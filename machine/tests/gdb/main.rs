@@ -349,14 +349,16 @@ fn monitor_commands() {
         assert!(debugger.monitor("info mem").contains("Bare"));
         let loop_start = machine.symbol("loop");
         // Whichever hart comes first.
+        let stops = ["T05thread:p01.01;swbreak:;", "T05thread:p01.02;swbreak:;"];
         let stop = run_to(&mut debugger, 0, loop_start, 4);
-        assert!(["T05thread:p01.01;swbreak:;", "T05thread:p01.02;swbreak:;"].contains(&stop.as_str()), "{stop}");
+        assert!(stops.contains(&stop.as_str()), "{stop}");
         assert!(debugger.monitor("info tlb").contains("0x0000000080000000 0x0000000080000000 --x"));
         assert!(debugger.monitor("stats").contains("hart 1:"));
         debugger.ok(&format!("M{:x},1:07", machine.symbol("flag")));
         debugger.monitor("reset");
         assert_eq!((debugger.pc(), debugger.doubleword(machine.symbol("flag"))), (0x1000, 0), "loaded again");
-        assert_eq!(debugger.ask("vCont;c"), "T05thread:p01.01;swbreak:;", "breakpoints stay");
+        let stop = debugger.ask("vCont;c");
+        assert!(stops.contains(&stop.as_str()), "breakpoints stay: {stop}");
     }
 }
 

@@ -24,12 +24,13 @@
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Range {
-    /// First virtual address. In an entry for stores that has been forgotten: the length of the run at `host`.
+    /// First virtual address. In an entry for stores that has been forgotten: the length of the run.
     pub base: u64,
     /// Distances from it at which the access may start: none while there is no run.
     pub limit: u64,
-    /// Host address of the first byte.
-    pub host: u64,
+    /// What to add to a virtual address for the host's, wrapping. In an entry for stores that has been forgotten: the
+    /// host address of the run.
+    pub delta: u64,
     /// Misses that the TLB may serve before this entry is filled again.
     pub patience: i32,
     /// What `patience` was last set to.
@@ -151,7 +152,7 @@ impl Ranges {
         }
         entry.base = run.base;
         entry.limit = run.length - span + 1;
-        entry.host = run.host;
+        entry.delta = run.host.wrapping_sub(run.base);
         entry.flags &= !(WRITE | MOVABLE);
         if write {
             entry.flags |= WRITE;
@@ -264,13 +265,16 @@ impl Range {
     /// The bytes of the host that stores by this entry may have reached since somebody last asked: the first one's
     /// address, and how many at most.
     fn written(&self) -> Option<(u64, u64)> {
-        let length = if self.limit != 0 { self.limit + LONGEST_SPAN } else { self.base };
-        (self.flags & WRITE != 0 && length != 0).then_some((self.host, length))
+        let (host, length) = match self.limit {
+            0 => (self.delta, self.base),
+            limit => (self.base.wrapping_add(self.delta), limit + LONGEST_SPAN),
+        };
+        (self.flags & WRITE != 0 && length != 0).then_some((host, length))
     }
 
     /// Ends its validity.
     fn forget(&mut self) {
-        self.base = self.written().map_or(0, |(_, length)| length);
+        (self.delta, self.base) = self.written().unwrap_or_default();
         (self.limit, self.patience) = (0, 0);
     }
 }
@@ -282,7 +286,7 @@ mod tests {
     fn hits(ranges: &Ranges, index: usize, address: u64) -> Option<u64> {
         let entry = &ranges.entries[index];
         let place = address.wrapping_sub(entry.base);
-        (place < entry.limit).then(|| entry.host + place)
+        (place < entry.limit).then(|| address.wrapping_add(entry.delta))
     }
 
     fn filled() -> Ranges {

@@ -154,7 +154,7 @@ pub(super) mod offset {
     pub const RANGES: i32 = of(offset_of!(Hart, jit.ranges));
     pub const RANGE_BASE: i32 = of(offset_of!(Range, base));
     pub const RANGE_LIMIT: i32 = of(offset_of!(Range, limit));
-    pub const RANGE_HOST: i32 = of(offset_of!(Range, host));
+    pub const RANGE_DELTA: i32 = of(offset_of!(Range, delta));
     pub const RANGES_MOVED: i32 = of(offset_of!(Hart, tlb.ranges.moved));
     pub const RANGE_FLAGS: i32 = of(offset_of!(Range, flags));
     pub const RANGE_PATIENCE: i32 = of(offset_of!(Range, patience));

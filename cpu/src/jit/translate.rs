@@ -832,14 +832,14 @@ impl Translator<'_, '_> {
         let entry = self.range_entry();
         let at = (range * size_of::<Range>()) as i32;
         let limit = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_LIMIT);
-        // Next to its only use, so that the host subtracts from memory.
+        // The last load, and the difference with one use: so the host subtracts from memory.
         let run = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_BASE);
         let place = self.b.ins().isub(first, run);
         let inside = self.b.ins().icmp(IntCC::UnsignedLessThan, place, limit);
         self.branch_to(inside, hot, miss);
         self.b.switch_to_block(hot);
-        let host = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_HOST);
-        let host = self.b.ins().iadd(place, host);
+        let delta = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_DELTA);
+        let host = self.b.ins().iadd(first, delta);
         let value = fast(self, host, distance);
         self.jump_with_host(join, value, is_shared.then_some(host));
         // A miss: the TLB, where the access lies in one page, else the service.
@@ -872,10 +872,9 @@ impl Translator<'_, '_> {
             self.b.switch_to_block(take);
             let page = self.b.ins().band_imm_s(first, PAGE);
             let limit = self.constant(bus::PAGE_SIZE as i64 - length + 1);
-            let start = self.b.ins().iadd(page, delta);
             self.b.ins().store(self.memory.tlb, page, entry, at + offset::RANGE_BASE);
             self.b.ins().store(self.memory.tlb, limit, entry, at + offset::RANGE_LIMIT);
-            self.b.ins().store(self.memory.tlb, start, entry, at + offset::RANGE_HOST);
+            self.b.ins().store(self.memory.tlb, delta, entry, at + offset::RANGE_DELTA);
             self.b.ins().store(self.memory.hart, limit, self.hart, offset::RANGES_MOVED);
         }
         self.b.ins().jump(filled, []);
@@ -907,7 +906,7 @@ impl Translator<'_, '_> {
 
     /// The address of the hart's range entries.
     fn range_entry(&mut self) -> Value {
-        self.b.ins().load(I64, self.memory.hart, self.hart, offset::RANGES)
+        self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::RANGES)
     }
 
     /// Whether `length` bytes from an address on are in one page.

@@ -324,8 +324,8 @@ impl Region {
     }
 
     /// Finds which registers are at hand at the start of each block: those that are on all ways to it. What an
-    /// innermost loop reads is loaded on the way into it, so that it is at hand all the way round; loops around it would
-    /// only take host registers from it.
+    /// innermost loop reads is loaded on the way into it, so that it is at hand all the way round; what only loops around it
+    /// touch is left in memory meanwhile, where it takes no host register from it.
     fn find_available(&mut self) -> Edges {
         let mut predecessors = vec![Vec::new(); self.blocks.len()];
         for block in 0..self.blocks.len() {
@@ -334,16 +334,21 @@ impl Region {
             }
         }
         let mut preloads = vec![0; self.blocks.len()];
+        let mut keeps = vec![u64::MAX; self.blocks.len()];
         let mut bodies = vec![Vec::new(); self.blocks.len()];
         let heads: Vec<usize> = (0..self.blocks.len()).filter(|block| self.blocks[*block].is_loop).collect();
         for head in heads {
             let (body, is_inner) = self.loop_body(head, &predecessors);
             if is_inner {
+                let mut writes = 0;
                 for block in (0..body.len()).filter(|block| body[*block]) {
-                    let ops = self.blocks[block].ops.iter();
-                    preloads[head] = ops.fold(preloads[head], |set, op| set | op.effects.reads);
+                    for Op { effects, .. } in &self.blocks[block].ops {
+                        preloads[head] |= effects.reads;
+                        writes |= effects.writes;
+                    }
                     self.blocks[block].is_inner = true;
                 }
+                keeps[head] = preloads[head] | writes;
             }
             bodies[head] = body;
         }
@@ -361,6 +366,7 @@ impl Region {
                     let back = bodies[block].get(from).copied().unwrap_or(false);
                     available &= if back { out } else { out | preloads[block] };
                 }
+                available &= keeps[block];
                 if available != self.blocks[block].available {
                     self.blocks[block].available = available;
                     changed = true;

@@ -906,7 +906,7 @@ impl Translator<'_, '_> {
 
     /// The address of the hart's range entries.
     fn range_entry(&mut self) -> Value {
-        self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::RANGES)
+        self.b.ins().load(I64, self.memory.hart.with_readonly().with_can_move(), self.hart, offset::RANGES)
     }
 
     /// Whether `length` bytes from an address on are in one page.

@@ -16,7 +16,7 @@ use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{F32, F64, I8, I16, I32, I64};
 use cranelift_codegen::ir::{
     AbiParam, AliasRegion, AliasRegionData, AtomicRmwOp, Block as Label, BlockArg, Endianness, Function, InstBuilder,
-    MemFlagsData, SigRef, Signature, Type, Value,
+    InstructionData, MemFlagsData, Opcode, SigRef, Signature, Type, Value, ValueDef,
 };
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
@@ -997,6 +997,58 @@ impl Translator<'_, '_> {
         if width == Width::Double { value } else { self.b.ins().ireduce(memory_type(width), value) }
     }
 
+    /// The low bits of a value. A shift of a word becomes one of 32 bits, which the compiler merges with another into a
+    /// rotation: RV64I has none, and hashes are full of them.
+    fn low(&mut self, value: Value, width: Width) -> Value {
+        let t = memory_type(width);
+        if let (Width::Word, ValueDef::Result(inst, _)) = (width, self.b.func.dfg.value_def(value)) {
+            let dfg = &self.b.func.dfg;
+            match dfg.insts[inst] {
+                InstructionData::Unary { opcode: Opcode::Sextend | Opcode::Uextend, arg }
+                    if dfg.value_type(arg) == I32 =>
+                {
+                    return arg;
+                }
+                InstructionData::Binary { opcode: opcode @ (Opcode::Ishl | Opcode::Ushr), args: [from, amount] }
+                    if self.small_constant(amount).is_some() =>
+                {
+                    let amount = self.small_constant(amount).unwrap_or_default();
+                    if opcode == Opcode::Ishl {
+                        let from = self.low(from, width);
+                        return self.b.ins().ishl_imm_s(from, amount);
+                    }
+                    if let Some(from) = self.zero_extended_word(from) {
+                        return self.b.ins().ushr_imm_s(from, amount);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.b.ins().ireduce(t, value)
+    }
+
+    /// The value of a constant below 32.
+    fn small_constant(&self, value: Value) -> Option<i64> {
+        let ValueDef::Result(inst, _) = self.b.func.dfg.value_def(value) else { return None };
+        match self.b.func.dfg.insts[inst] {
+            InstructionData::UnaryImm { opcode: Opcode::Iconst, imm } => {
+                Some(imm.bits()).filter(|bits| (0..32).contains(bits))
+            }
+            _ => None,
+        }
+    }
+
+    /// The word that a value is, with zeros above it.
+    fn zero_extended_word(&self, value: Value) -> Option<Value> {
+        let ValueDef::Result(inst, _) = self.b.func.dfg.value_def(value) else { return None };
+        match self.b.func.dfg.insts[inst] {
+            InstructionData::Unary { opcode: Opcode::Uextend, arg } if self.b.func.dfg.value_type(arg) == I32 => {
+                Some(arg)
+            }
+            _ => None,
+        }
+    }
+
     fn binary(&mut self, a: V, b: V, op: impl FnOnce(&mut Self, Value, Value) -> Value) -> V {
         let (a, b) = (self.int(a), self.int(b));
         V::Int(op(self, a, b))
@@ -1174,6 +1226,7 @@ impl Ops for Translator<'_, '_> {
 
     fn and(&mut self, a: V, b: V) -> V {
         match (a, b) {
+            (V::Const(a), V::Const(b)) => V::Const(a & b),
             (V::Double(value), V::Const(i64::MIN)) => V::Sign(value),
             (V::Double(value), V::Const(i64::MAX)) => V::Magnitude(value),
             (V::Single(value), V::Const(SINGLE_SIGN)) => V::Sign(value),
@@ -1285,7 +1338,7 @@ impl Ops for Translator<'_, '_> {
             return a;
         }
         let a = self.int(a);
-        let low = self.b.ins().ireduce(memory_type(width), a);
+        let low = self.low(a, width);
         V::Int(self.b.ins().sextend(I64, low))
     }
 
@@ -1295,7 +1348,7 @@ impl Ops for Translator<'_, '_> {
             (V::Boxed(value) | V::Single(value), Width::Word) => V::Single(value),
             _ => {
                 let a = self.int(a);
-                let low = self.b.ins().ireduce(memory_type(width), a);
+                let low = self.low(a, width);
                 V::Int(self.b.ins().uextend(I64, low))
             }
         }

@@ -118,7 +118,7 @@ struct Key(u64);
 
 /// Keys are spread by one multiplication.
 #[derive(Default)]
-struct KeyHasher(u64);
+pub(crate) struct KeyHasher(u64);
 
 impl Hasher for KeyHasher {
     fn finish(&self) -> u64 {

@@ -308,9 +308,8 @@ impl Hart {
     /// `sfence.vma` on this hart: for one address or all, for one address space or all.
     pub(crate) fn fence_translations(&mut self, address: Option<u64>, asid: Option<u64>) {
         match (address, asid) {
-            // One slot serves all address spaces.
-            (Some(address), _) => {
-                self.tlb.flush_page(address);
+            (Some(address), asid) => {
+                self.tlb.flush_page(address, asid);
             }
             (None, Some(asid)) => self.tlb.flush_asid(asid),
             (None, None) => self.tlb.flush(),

@@ -17,11 +17,14 @@
 //! Entries of superpages are as small as others; a filter of the superpages that any of them is from tells when a flush by
 //! address has to become a full one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 
 use bus::PAGE_SIZE;
 
 use crate::Privilege;
+use crate::block::KeyHasher;
+use crate::csr::satp;
 use crate::mmu::Access;
 use crate::ranges::Ranges;
 
@@ -36,6 +39,8 @@ const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
 const SUPERPAGE_BITS: [u32; 5] = [16, 21, 30, 39, 48];
 /// Dropped write entries that are logged before the hart should look at them.
 const MOST_DROPPED_WRITES: usize = 256;
+/// Pages that code is cached of before all is looked for again.
+const MOST_EXECUTED: usize = 1 << 16;
 /// How many user pages S-mode may have entries for before SUM's end wipes all instead of each.
 const USER_SLOTS: usize = 256;
 
@@ -89,9 +94,10 @@ pub struct Tlb {
     superpages: [u64; 16],
     /// Slots of user pages that S-mode reached under SUM.
     user_slots: Vec<(Access, u16)>,
-    /// Hashed pages that somebody has cached the way from virtual addresses to code of: U-mode's, and others' in this
-    /// generation.
-    executed: [[u64; 64]; 2],
+    /// Pages that somebody has cached the way from virtual addresses to code of in this generation: U-mode's with the
+    /// ASID, or none if there are several, and others'.
+    executed_by_users: HashMap<u64, Option<u64>, BuildHasherDefault<KeyHasher>>,
+    executed_by_others: HashSet<u64, BuildHasherDefault<KeyHasher>>,
     /// S-mode's numbers, by MXR; zero is none yet.
     supervisor: [u16; 2],
     /// Whether S-mode has contexts by address space.
@@ -115,7 +121,8 @@ impl Default for Tlb {
             generation: 0,
             superpages: [0; 16],
             user_slots: Vec::new(),
-            executed: [[0; 64]; 2],
+            executed_by_users: HashMap::default(),
+            executed_by_others: HashSet::default(),
             supervisor: [0; 2],
             separate_supervisors: false,
             ranges: Ranges::default(),
@@ -146,18 +153,23 @@ impl Tlb {
 
     fn new_generation(&mut self) {
         self.generation += 1;
-        self.executed = [[0; 64]; 2];
-    }
-
-    fn executed_bit(address: u64) -> (usize, u64) {
-        let hash = (address / PAGE_SIZE).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
-        ((hash / 64) as usize, 1 << (hash % 64))
+        self.executed_by_users.clear();
+        self.executed_by_others.clear();
     }
 
     /// Notes that somebody caches where the code at `address` is, until the generation changes.
     pub fn note_execution(&mut self, address: u64, privilege: Privilege) {
-        let (word, bit) = Self::executed_bit(address);
-        self.executed[usize::from(privilege != Privilege::User)][word] |= bit;
+        let page = address / PAGE_SIZE;
+        if self.executed_by_users.len() + self.executed_by_others.len() >= MOST_EXECUTED {
+            self.new_generation();
+        }
+        if privilege == Privilege::User {
+            let asid = satp::ASID.get(self.current.0);
+            let spaces = self.executed_by_users.entry(page).or_insert(Some(asid));
+            *spaces = spaces.filter(|only| *only == asid);
+        } else {
+            self.executed_by_others.insert(page);
+        }
     }
 
     /// Notes a page of the supervisor's own that is not global. True if that was news: then contexts at hand must be
@@ -230,12 +242,15 @@ impl Tlb {
     /// Forgets the translations of one address space's `satp` values, but for global ones (§10.2.1). Contexts at hand
     /// must be asked for again.
     pub fn flush_asid(&mut self, asid: u64) {
-        let of = |satp: u64| crate::csr::satp::ASID.get(satp);
-        self.numbers.retain(|satp, _| of(*satp) != asid);
-        if of(self.current.0) == asid {
+        self.forget_numbers_of(asid);
+        self.forget_space();
+    }
+
+    fn forget_numbers_of(&mut self, asid: u64) {
+        self.numbers.retain(|satp, _| satp::ASID.get(*satp) != asid);
+        if satp::ASID.get(self.current.0) == asid {
             self.current.1 = [0; 8];
         }
-        self.forget_space();
     }
 
     /// Forgets what S-mode and translated code know of the address space at hand: it ends, or parts of it do.
@@ -244,8 +259,9 @@ impl Tlb {
         self.forget_user_pages();
     }
 
-    /// Forgets the translations of the page at `address`. True if that took a full flush.
-    pub fn flush_page(&mut self, address: u64) -> bool {
+    /// Forgets the translations of the page at `address`, but maybe not those of other address spaces than `asid`'s. True
+    /// if that took a full flush.
+    pub fn flush_page(&mut self, address: u64, asid: Option<u64>) -> bool {
         let is_noted = |bits: &u32| {
             let (word, bit) = Self::superpage_bit(address, *bits);
             self.superpages[word] & bit != 0
@@ -254,13 +270,19 @@ impl Tlb {
             self.flush();
             return true;
         }
-        let (word, bit) = Self::executed_bit(address);
-        if self.executed[1][word] & bit != 0 {
+        let page = address / PAGE_SIZE;
+        if self.executed_by_others.contains(&page) {
             self.new_generation();
-        } else if self.executed[0][word] & bit != 0 {
+        } else if let Some(only) = self.executed_by_users.get(&page) {
             // New numbers for U-mode make it look for its code again.
-            self.forget_numbers();
-            self.executed[0] = [0; 64];
+            match (asid, *only) {
+                (Some(asid), Some(only)) if asid != only => {}
+                (Some(asid), _) => self.forget_numbers_of(asid),
+                (None, _) => {
+                    self.forget_numbers();
+                    self.executed_by_users.clear();
+                }
+            }
         }
         self.ranges.forget_address(address);
         let slot = slot(address);
@@ -399,10 +421,10 @@ mod tests {
         let two = tlb.context(8 << 60 | 2, Privilege::User, false);
         assert!(!hits(&tlb, two, 0x5008));
         assert_eq!(tlb.context(8 << 60 | 1, Privilege::User, false), one, "numbers are remembered");
-        assert!(!tlb.flush_page(0x5fff));
+        assert!(!tlb.flush_page(0x5fff, None));
         assert!(!hits(&tlb, one, 0x5008));
         tlb.fill(Access::Read, one, 0x5000, 0x1000, 21);
-        assert!(tlb.flush_page(0x6000), "a superpage may cover it");
+        assert!(tlb.flush_page(0x6000, None), "a superpage may cover it");
         assert_ne!(tlb.context(8 << 60 | 1, Privilege::User, false), one);
     }
 
@@ -413,7 +435,7 @@ mod tests {
             let context = tlb.context(8 << 60 | 1, Privilege::User, false);
             let start = 3 << bits;
             tlb.fill(Access::Read, context, start, 0x1000, bits);
-            assert!(tlb.flush_page(start + (1 << bits) - 0x1000), "{bits}");
+            assert!(tlb.flush_page(start + (1 << bits) - 0x1000, None), "{bits}");
         }
     }
 
@@ -440,6 +462,31 @@ mod tests {
         tlb.flush_asid(1);
         assert_eq!(tlb.context(satp(2), Privilege::User, false), two);
         assert_ne!(tlb.context(satp(1), Privilege::User, false), one);
+    }
+
+    #[test]
+    fn a_page_of_code_is_fenced_for_its_own_address_space() {
+        let mut tlb = Tlb::default();
+        let satp = |asid: u64| 8 << 60 | asid << 44;
+        let contexts = |tlb: &mut Tlb| [1, 2].map(|asid| tlb.context(satp(asid), Privilege::User, false));
+        tlb.context(satp(1), Privilege::User, false);
+        tlb.note_execution(0x5000, Privilege::User);
+        let [one, two] = contexts(&mut tlb);
+        tlb.flush_page(0x5000, Some(2));
+        assert_eq!(contexts(&mut tlb), [one, two], "it is the other's page");
+        tlb.flush_page(0x6000, Some(1));
+        assert_eq!(contexts(&mut tlb), [one, two], "there is no code");
+        tlb.flush_page(0x5000, Some(1));
+        let [new, same] = contexts(&mut tlb);
+        assert!(new != one && same == two);
+        // Both have code there now.
+        tlb.note_execution(0x5000, Privilege::User);
+        tlb.flush_page(0x5000, Some(2));
+        assert_ne!(contexts(&mut tlb)[1], two);
+        let generation = tlb.generation();
+        tlb.note_execution(0x7000, Privilege::Supervisor);
+        tlb.flush_page(0x7000, Some(2));
+        assert_ne!(tlb.generation(), generation);
     }
 
     #[test]
@@ -490,7 +537,7 @@ mod tests {
         }));
         assert!(dropped(&|tlb, context| tlb.fill(Access::Write, context, 0x5000 + ENTRIES as u64 * 4096, 0x1000, 12)));
         assert!(dropped(&|tlb, _| {
-            tlb.flush_page(0x5000);
+            tlb.flush_page(0x5000, None);
         }));
         assert!(dropped(&|tlb, _| {
             tlb.note_user_page(Access::Write, 0x5000);

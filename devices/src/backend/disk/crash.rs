@@ -281,7 +281,7 @@ fn explore(
 }
 
 /// What is wrong with a qcow2 image: references that are not counted.
-fn check(image: &[u8]) -> Result<(), String> {
+pub(super) fn check(image: &[u8]) -> Result<(), String> {
     let header = image.get(..Qcow2Header::SIZE).ok_or("no header")?.try_into().unwrap();
     let header = Qcow2Header::parse(header).map_err(|error| error.to_string())?;
     let cluster_size = 1u64 << header.cluster_bits;

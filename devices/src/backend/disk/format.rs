@@ -45,6 +45,12 @@ pub enum FormatError {
     /// Version 1, or a future one.
     #[error("is a qcow2 image of version {0}; only 2 and 3 are supported")]
     Version(u32),
+    /// Clusters of no size that the specification allows.
+    #[error("is damaged: its header speaks of clusters of 2^{0} bytes")]
+    ClusterBits(u32),
+    /// What follows the header is not as long as it says, or as it must be.
+    #[error("is damaged: its header's extension {0:#x} has a wrong length")]
+    Extension(u32),
     /// A feature bit that a reader must know.
     #[error("uses the qcow2 feature \"{feature}\", which is not supported; {cure}")]
     Feature {
@@ -57,6 +63,12 @@ pub enum FormatError {
 
 /// The magic number at the start of a qcow2 image.
 pub const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
+
+/// log2 of the bytes that a cluster may have.
+const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
+/// The header extension that names features, and the bytes of an entry.
+const FEATURE_NAMES: u32 = 0x6803_f857;
+const FEATURE_NAME_SIZE: usize = 48;
 
 /// Tells the format by the content.
 pub fn probe(medium: &impl Medium) -> io::Result<Format> {
@@ -124,6 +136,9 @@ impl Qcow2Header {
         if incompatible != 0 {
             return refuse("unknown", "convert it with `qemu-img convert -O qcow2`");
         }
+        if !CLUSTER_BITS.contains(&be32(20)) {
+            return Err(FormatError::ClusterBits(be32(20)));
+        }
         Ok(Self {
             cluster_bits: be32(20),
             l1_size: be32(36),
@@ -138,8 +153,39 @@ impl Qcow2Header {
     pub fn read(medium: &dyn Medium) -> io::Result<Result<Self, FormatError>> {
         let mut bytes = [0; Self::SIZE];
         medium.read_at(0, &mut bytes)?;
-        Ok(Self::parse(&bytes))
+        let header = match Self::parse(&bytes) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut cluster = vec![0; 1 << header.cluster_bits];
+        medium.read_at(0, &mut cluster)?;
+        Ok(check_extensions(&cluster).map(|()| header))
     }
+}
+
+/// Looks at the header extensions, of which the library takes the lengths on trust. `cluster` is the first one of an image
+/// whose header is sound; the extensions end with it.
+fn check_extensions(cluster: &[u8]) -> Result<(), FormatError> {
+    let be32 = |at: usize| {
+        let bytes = cluster.get(at..at.checked_add(4)?)?;
+        Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
+    };
+    if be32(4) == Some(2) {
+        return Ok(());
+    }
+    let mut at = be32(100).unwrap_or(0) as usize;
+    while let (Some(kind), Some(length)) = (be32(at), be32(at + 4)) {
+        if kind == 0 {
+            return Ok(());
+        }
+        let length = length as usize;
+        let fits = cluster.len() - (at + 8) >= length;
+        if !fits || kind == FEATURE_NAMES && !length.is_multiple_of(FEATURE_NAME_SIZE) {
+            return Err(FormatError::Extension(kind));
+        }
+        at += 8 + length.next_multiple_of(8);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -176,5 +222,30 @@ mod tests {
             assert!(message.contains(said), "{message}");
         }
         assert!(Qcow2Header::parse(&header(2, &[(79, 1)])).is_ok(), "version 2 has no such field");
+        for bits in [0, 8, 22, 255] {
+            assert_eq!(Qcow2Header::parse(&header(3, &[(23, bits)])), Err(FormatError::ClusterBits(bits.into())));
+        }
+    }
+
+    #[test]
+    fn extensions_have_the_lengths_they_must_have() {
+        let check = |extensions: &[u32]| {
+            let mut cluster = header(3, &[]).to_vec();
+            cluster.extend(extensions.iter().flat_map(|word| word.to_be_bytes()));
+            cluster.resize(512, 0);
+            check_extensions(&cluster)
+        };
+        assert_eq!(check(&[]), Ok(()));
+        assert_eq!(check(&[1, 5, 0, 0, FEATURE_NAMES, 96]), Ok(()));
+        assert_eq!(check(&[1, 512 - 120]), Ok(()));
+        assert_eq!(check(&[1, 512 - 119]), Err(FormatError::Extension(1)));
+        assert_eq!(check(&[1, u32::MAX]), Err(FormatError::Extension(1)));
+        for wrong in [1, 47, 49] {
+            assert_eq!(check(&[FEATURE_NAMES, wrong]), Err(FormatError::Extension(FEATURE_NAMES)));
+        }
+        let mut far = header(3, &[(100, 0xff)]).to_vec();
+        assert_eq!(check_extensions(&far), Ok(()));
+        far[4..8].copy_from_slice(&2u32.to_be_bytes());
+        assert_eq!(check_extensions(&far), Ok(()));
     }
 }

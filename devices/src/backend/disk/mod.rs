@@ -12,6 +12,10 @@
 mod crash;
 pub mod file;
 pub mod format;
+#[cfg(test)]
+mod full;
+#[cfg(test)]
+mod hostile;
 mod ordered;
 pub mod qcow2;
 pub mod raw;

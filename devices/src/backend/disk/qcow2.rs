@@ -143,6 +143,11 @@ impl Qcow2Disk {
         if size == 0 {
             return Err(DiskError::Empty { path: path.into() });
         }
+        // What is added to an offset on the disk does not overflow.
+        if i64::try_from(size).is_err() {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "its header speaks of a disk larger than any");
+            return Err(DiskError::Damaged { path: path.into(), source });
+        }
         let header = Qcow2Header::read(&**image.medium())
             .map_err(|error| DiskError::host(path, read_only, error))?
             .map_err(|source| DiskError::Format { path: path.into(), source })?;
@@ -407,7 +412,8 @@ pub fn create(path: &Path, size: u64) -> Result<(), DiskError> {
 }
 
 /// Makes a qcow2 image at `path`, where there is nothing yet, that holds the differences from the image `base`, whose
-/// content tells its format if `format` does not. It is as large as `base`, or `size` bytes.
+/// content tells its format if `format` does not. It is as large as `base`, or `size` bytes. Images in one folder can be
+/// moved together.
 ///
 /// # Errors
 /// `base` cannot be opened, or the file exists or cannot be written.
@@ -418,7 +424,10 @@ pub fn create_overlay(path: &Path, base: &Path, format: Option<Format>, size: Op
     let medium: Arc<dyn Medium> = Arc::new(file);
     let (opened, _) = open_format(&medium, format, true, Cache::Writeback)?;
     let size = size.unwrap_or(opened.size().next_multiple_of(SECTOR_SIZE));
-    let name = base.canonicalize().map_err(host)?;
+    let absolute = base.canonicalize().map_err(host)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder.canonicalize().map_err(|source| DiskError::host(path, false, source))?;
+    let name = absolute.strip_prefix(folder).ok().filter(|name| name.components().count() == 1).unwrap_or(&absolute);
     let name = name.to_str().ok_or_else(|| host(io::Error::other("its name is no UTF-8, which qcow2 asks for")))?;
     make(path, size, Some((name.into(), format)))
 }

@@ -216,6 +216,11 @@ pub fn syscon_reboot(regmap: u32, value: u32) -> Node {
     syscon("reboot", "syscon-reboot", regmap, value)
 }
 
+/// A node that says how many seconds U-Boot waits for a key before it boots (its `doc/device-tree-bindings/config.txt`).
+pub fn boot_delay(seconds: u32) -> Node {
+    Node::new("config").cells("bootdelay", &[seconds])
+}
+
 fn syscon(name: &str, compatible: &str, regmap: u32, value: u32) -> Node {
     Node::new(name)
         .string("compatible", compatible)

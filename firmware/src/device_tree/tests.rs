@@ -25,7 +25,7 @@ fn board() -> Board {
             ..Cpu::default()
         },
         devices: vec![serial.node("serial").string("compatible", "ns16550a")],
-        root_nodes: vec![syscon_poweroff(9, 0x5555), syscon_reboot(9, 0x7777)],
+        root_nodes: vec![syscon_poweroff(9, 0x5555), syscon_reboot(9, 0x7777), boot_delay(3)],
         aliases: vec![("serial0".into(), "/soc/serial@10000000".into())],
         chosen: Chosen {
             bootargs: "console=ttyS0 root=/dev/vda".into(),
@@ -67,6 +67,7 @@ fn the_tree_reads_back() {
     assert_eq!(value(&fdt, "/aliases", "serial0"), b"/soc/serial@10000000\0");
     assert_eq!(value(&fdt, "/soc/serial@10000000", "interrupt-parent"), [0, 0, 0, 5]);
     assert_eq!(value(&fdt, "/soc", "ranges"), b"");
+    assert_eq!(value(&fdt, "/config", "bootdelay"), 3u32.to_be_bytes());
 }
 
 #[test]

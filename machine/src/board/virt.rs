@@ -183,6 +183,8 @@ pub struct Virt {
     pub device_tree: Option<(String, Vec<u8>)>,
     /// Entropy for the kernel.
     pub rng_seed: Option<[u8; 64]>,
+    /// Seconds that U-Boot waits for a key before it boots; without a value, as many as it was built with.
+    pub boot_delay: Option<u32>,
     /// The clock; a virtual one makes a machine deterministic.
     pub clock: Clock,
 }
@@ -200,6 +202,7 @@ impl Virt {
             slots: Vec::new(),
             device_tree: None,
             rng_seed: None,
+            boot_delay: None,
             clock: Clock::host(),
         }
     }
@@ -452,7 +455,10 @@ impl Virt {
                 harts: self.harts as u32,
                 cpu: describe_cpu(self.extensions),
                 devices: nodes.clone(),
-                root_nodes: Finisher::power_nodes(finisher_phandle).into(),
+                root_nodes: Finisher::power_nodes(finisher_phandle)
+                    .into_iter()
+                    .chain(self.boot_delay.map(device_tree::boot_delay))
+                    .collect(),
                 aliases: vec![("serial0".into(), console.clone())],
                 chosen,
             };

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
-use devices::backend::disk::RawDisk;
+use devices::backend::disk::{self, Format, Options};
 use devices::backend::memory::MemoryBackend;
 use devices::virtio::input::PowerKey;
 use firmware::image::{self, Program};
@@ -22,7 +22,7 @@ use super::statistics::Statistics;
 use super::{Processor, size};
 use crate::board::virt::{self, Boot, Slot, Virt};
 use crate::gdb::{self, Address, Server};
-use crate::image::{Instance, Store};
+use crate::image::{Instance, MachineName, Store};
 use crate::{End, Shutdown};
 
 /// What the quick start's kernel is told.
@@ -51,6 +51,10 @@ pub struct Run {
     /// Have the system begin anew, as its image is; what it has written so far is lost
     #[arg(long, requires = "system")]
     fresh: bool,
+
+    /// The system's name among those that are kept, so that several can be, and run at once
+    #[arg(long, value_name = "NAME", requires = "system", default_value_t)]
+    name: MachineName,
 
     /// The kernel: an ELF program, a RISC-V Linux Image, an EFI zboot file, or one of these compressed
     #[arg(long, value_name = "FILE")]
@@ -133,6 +137,7 @@ impl Default for Run {
         Self {
             system: None,
             fresh: false,
+            name: MachineName::default(),
             kernel: None,
             loader: None,
             initrd: None,
@@ -164,7 +169,8 @@ impl Run {
         }
         let mut slots = Vec::new();
         if let Some(instance) = &instance {
-            slots.push(Slot::Disk(Arc::new(RawDisk::open(&instance.disk(), false)?), String::new()));
+            let options = Options { format: Some(Format::Qcow2), ..Options::default() };
+            slots.push(Slot::Disk(disk::open(&instance.disk(), &options)?, String::new()));
         }
         for disk in &self.disk {
             let (disk, serial) = disk.open()?;
@@ -205,6 +211,8 @@ impl Run {
                 slots,
                 device_tree,
                 rng_seed: seeded.then_some(seed),
+                // A key that has been pressed by then still stops it.
+                boot_delay: boots_disk.then_some(0),
                 ..Virt::new(boot)
             };
             board.build()
@@ -243,7 +251,7 @@ impl Run {
         let Some(System::Debian) = self.system else { return Ok(None) };
         let store = Store::open()?;
         super::image::default_debian(&store, &self.source)?;
-        Ok(Some(store.take(self.fresh)?))
+        Ok(Some(store.take(&self.name, self.fresh)?))
     }
 
     /// Whether what is installed on a disk is to start.

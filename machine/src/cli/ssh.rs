@@ -6,13 +6,17 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::image::{Access, Store};
+use crate::image::{Access, MachineName, Store};
 
 /// The exit code when the machine cannot be reached, as ssh has it.
 const UNREACHABLE: u8 = 255;
 
 #[derive(Debug, Args)]
 pub struct Ssh {
+    /// The name that `vervet run` gave the machine
+    #[arg(long, value_name = "NAME", default_value_t)]
+    name: MachineName,
+
     /// A command to run in the guest, and its arguments; without one, a login shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -20,8 +24,8 @@ pub struct Ssh {
 
 impl Ssh {
     pub fn execute(self) -> anyhow::Result<u8> {
-        let Some(access) = Store::open()?.access() else {
-            bail!("no machine runs that could be reached: `vervet run debian` starts one");
+        let Some(access) = Store::open()?.access(&self.name) else {
+            bail!("no machine {} runs that could be reached: `vervet run debian --name {0}` starts it", self.name);
         };
         let status = Command::new("ssh").args(arguments(&access)).args(&self.command).status();
         let status = status.context("the host's SSH client `ssh` cannot be started: install OpenSSH's client")?;

@@ -1,7 +1,9 @@
 //! The configuration of a new system that is ours: what build.sh puts onto the disk before packages are configured, and
 //! what finish.sh reads afterwards.
 
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use packages::FileTree;
 use ssh_key::PublicKey;
@@ -25,6 +27,45 @@ impl UserName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The name of a machine that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineName(String);
+
+impl MachineName {
+    /// Takes what host names are made of: the name is one of a folder, too.
+    pub fn new(name: &str) -> Result<Self> {
+        let valid = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        let inside = name.chars().all(|c| valid(c) || c == '-');
+        let fits = name.len() <= 32 && name.starts_with(valid) && name.ends_with(valid);
+        if inside && fits { Ok(Self(name.into())) } else { Err(Error::MachineName(name.into())) }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for MachineName {
+    fn default() -> Self {
+        Self("debian".into())
+    }
+}
+
+impl fmt::Display for MachineName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl FromStr for MachineName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::new(name)
     }
 }
 
@@ -221,6 +262,12 @@ mod tests {
         }
         for name in ["", "1a", "-a", "A", "a b", "a;b", "a/b", "ä", "a\n", &"a".repeat(33)] {
             assert!(UserName::new(name).is_err(), "{name:?}");
+        }
+        for name in ["a", "2", "web-1", &"a".repeat(32)] {
+            assert_eq!(MachineName::new(name).unwrap().as_str(), name);
+        }
+        for name in ["", "-a", "a-", "A", "a.b", "..", "a/b", "a b", "ä", &"a".repeat(33)] {
+            assert!(MachineName::new(name).is_err(), "{name:?}");
         }
         let keys = AuthorizedKeys::parse("f", &format!("# mine\n\n{KEY}\n  {KEY}\n")).unwrap();
         assert_eq!(keys.0.lines().collect::<Vec<_>>(), [KEY, KEY]);

@@ -22,7 +22,7 @@ mod transcript;
 mod volume;
 
 pub use build::{Parts, Progress};
-pub use files::{AuthorizedKeys, UserName};
+pub use files::{AuthorizedKeys, MachineName, UserName};
 pub use store::{Access, Image, Instance, Store};
 
 use std::path::{Path, PathBuf};
@@ -117,6 +117,11 @@ pub enum Error {
         "user {0:?}: a name begins with a lower-case letter or \"_\" and goes on with these, digits and \"-\", 32 characters at most"
     )]
     User(String),
+    /// A name that no machine can have.
+    #[error(
+        "machine {0:?}: a name is made of lower-case letters, digits and \"-\" between them, 32 characters at most"
+    )]
+    MachineName(String),
     /// A file that should hold public keys does not.
     #[error("{origin}: {reason}: pass a public key of OpenSSH's, such as ~/.ssh/id_ed25519.pub")]
     Key {
@@ -175,8 +180,11 @@ pub enum Error {
         reason: String,
     },
     /// Two runs of one machine would destroy its disk.
-    #[error("the machine {0} runs already; `vervet ssh` reaches it")]
-    Running(&'static str),
+    #[error("the machine {0} runs already; `vervet ssh` reaches it, and --name runs another one beside it")]
+    Running(MachineName),
+    /// A machine without its disk, or without the image that the disk is the difference from.
+    #[error("the machine {0} has lost its disk; --fresh makes it anew")]
+    Incomplete(MachineName),
     /// A machine is asked for that there is no image of.
     #[error("there is no image of {0} yet: `vervet image build {0}` makes one")]
     NoImage(&'static str),

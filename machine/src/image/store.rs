@@ -4,21 +4,24 @@
 //! CACHE/images/NAME-KEY.img     images, by what they were made of; they can be made again
 //! CACHE/images/NAME             which of them a new machine starts from
 //! DATA/id_ed25519, .pub         the key that logs in where the user has named none
-//! DATA/machines/NAME/           a machine: base.img, disk.img, its settings, the port of its SSH server
+//! DATA/machines/NAME/           a machine: base.img, disk.qcow2, its settings, the port of its SSH server
 //! DATA/machines/NAME.lock       held by whoever runs or replaces it
 //! ```
 //!
-//! A machine's folder holds a name of its own of the image that it began as, so that clearing the cache harms no machine.
+//! A machine's disk holds the differences from the image that it began as, and is worth nothing over any other. So the
+//! machine's folder holds a name of its own of that image's file: a newer image gets a file of its own, and clearing the
+//! cache removes no file that a machine has. Images are marked read-only, and machines share them, any number at a time.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use devices::backend::disk::{Format, qcow2};
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
 
-use super::{AuthorizedKeys, Debian, Error, Result, UserName};
+use super::{AuthorizedKeys, Debian, Error, MachineName, Result, UserName};
 
 /// The one system that images are made of so far.
 const NAME: &str = "debian";
@@ -115,8 +118,12 @@ impl Store {
         self.images.join(format!("{NAME}-{key}.img"))
     }
 
-    /// Makes an image the one that new machines start from.
+    /// Makes an image the one that new machines start from. From now on nobody writes to it.
     pub fn select(&self, image: &Image) -> Result<()> {
+        let failed = || Error::io(&image.path, "mark as read-only");
+        let mut permissions = fs::metadata(&image.path).map_err(failed())?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(&image.path, permissions).map_err(failed())?;
         write(&self.images.join(NAME), image.to_text().as_bytes())
     }
 
@@ -125,16 +132,16 @@ impl Store {
         Image::read(&self.images.join(NAME)).filter(|image| image.path.exists())
     }
 
-    fn machine(&self) -> PathBuf {
-        self.data.join("machines").join(NAME)
+    fn machine(&self, name: &MachineName) -> PathBuf {
+        self.data.join("machines").join(name.as_str())
     }
 
-    /// Takes the machine for a run: as it was left, or a new one if there is none or a fresh one is asked for.
+    /// Takes a machine for a run: as it was left, or a new one if there is none or a fresh one is asked for.
     ///
     /// # Errors
     /// If it runs already, or a new one cannot be made.
-    pub fn take(&self, fresh: bool) -> Result<Instance> {
-        let folder = self.machine();
+    pub fn take(&self, name: &MachineName, fresh: bool) -> Result<Instance> {
+        let folder = self.machine(name);
         let machines = folder.parent().unwrap_or(&self.data);
         fs::create_dir_all(machines).map_err(Error::io(machines, "make"))?;
         let lock_path = folder.with_extension("lock");
@@ -142,25 +149,26 @@ impl Store {
         let lock = lock.map_err(Error::io(&lock_path, "write"))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Running(NAME)),
+            Err(TryLockError::WouldBlock) => return Err(Error::Running(name.clone())),
             Err(TryLockError::Error(error)) => return Err(Error::io(&lock_path, "lock")(error)),
         }
         if fresh || !folder.join(SETTINGS).exists() {
             let image = self.selected().ok_or(Error::NoImage(NAME))?;
             let new = tempfile::Builder::new().prefix(".partial-").tempdir_in(machines);
             let new = new.map_err(Error::io(machines, "write into"))?;
-            let base = new.path().join("base.img");
-            // Another name of the same file costs nothing; images are never written to.
+            let base = new.path().join(BASE);
+            // Another name of the same file costs nothing. Another file system cannot have it.
             fs::hard_link(&image.path, &base)
                 .or_else(|_| copy(&image.path, &base))
                 .map_err(Error::io(&base, "write"))?;
-            let disk = new.path().join(DISK);
-            copy(&base, &disk).map_err(Error::io(&disk, "write"))?;
+            qcow2::create_overlay(&new.path().join(DISK), &base, Some(Format::Raw), None)?;
             write(&new.path().join(SETTINGS), image.to_text().as_bytes())?;
             if folder.exists() {
                 fs::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;
             }
             fs::rename(new.keep(), &folder).map_err(Error::io(&folder, "write"))?;
+        } else if ![BASE, DISK].iter().all(|file| folder.join(file).exists()) {
+            return Err(Error::Incomplete(name.clone()));
         } else if let (Some(own), Some(newest)) = (Image::read(&folder.join(SETTINGS)), self.selected())
             && own.path != newest.path
         {
@@ -169,9 +177,9 @@ impl Store {
         Ok(Instance { folder, _lock: lock })
     }
 
-    /// How to reach the machine; `None` if it does not run.
-    pub fn access(&self) -> Option<Access> {
-        let folder = self.machine();
+    /// How to reach a machine; `None` if it does not run.
+    pub fn access(&self, name: &MachineName) -> Option<Access> {
+        let folder = self.machine(name);
         // A run that was killed has left its port behind, but not its lock.
         let lock = File::open(folder.with_extension("lock")).ok()?;
         if lock.try_lock().is_ok() {
@@ -185,11 +193,12 @@ impl Store {
 }
 
 const SETTINGS: &str = "settings";
-const DISK: &str = "disk.img";
+const BASE: &str = "base.img";
+const DISK: &str = "disk.qcow2";
 const PORT: &str = "ssh-port";
 
 impl Instance {
-    /// Its disk.
+    /// Its disk, a qcow2 image.
     pub fn disk(&self) -> PathBuf {
         self.folder.join(DISK)
     }
@@ -256,6 +265,10 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use devices::backend::disk::{self, Disk, Options};
+
     use super::super::BootLoader;
     use super::*;
 
@@ -271,33 +284,78 @@ mod tests {
         Image { path, user: UserName::new("user").unwrap(), identity: None }
     }
 
+    fn name(name: &str) -> MachineName {
+        MachineName::new(name).unwrap()
+    }
+
+    fn open(instance: &Instance) -> Arc<dyn Disk> {
+        disk::open(&instance.disk(), &Options { format: Some(Format::Qcow2), ..Options::default() }).unwrap()
+    }
+
+    fn content(disk: &Arc<dyn Disk>) -> [u8; 6] {
+        let mut bytes = [0; 6];
+        disk.read_at(0, &mut bytes).unwrap();
+        bytes
+    }
+
     #[test]
     fn a_machine_keeps_its_disk_until_a_fresh_one_is_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path());
-        assert!(matches!(store.take(false), Err(Error::NoImage(_))));
+        let machine = MachineName::default();
+        let take = |fresh| store.take(&machine, fresh);
+        assert!(matches!(take(false), Err(Error::NoImage(_))));
         let first = image(&store, "first", b"first");
         store.select(&first).unwrap();
         assert_eq!(store.selected(), Some(first.clone()));
-        let content = |instance: &Instance| fs::read(instance.disk()).unwrap()[..6].to_vec();
 
-        let instance = store.take(false).unwrap();
-        assert_eq!(content(&instance), b"first\0");
-        assert_eq!(fs::metadata(instance.disk()).unwrap().len(), 1 << 20);
-        assert!(matches!(store.take(false), Err(Error::Running(_))));
-        assert!(matches!(store.take(true), Err(Error::Running(_))));
-        let mut disk = File::options().write(true).open(instance.disk()).unwrap();
-        disk.write_all(b"mine").unwrap();
-        drop(instance);
+        let instance = take(false).unwrap();
+        let disk = open(&instance);
+        assert_eq!((content(&disk), disk.size()), (*b"first\0", 1 << 20));
+        assert!(matches!(take(false), Err(Error::Running(_))));
+        assert!(matches!(take(true), Err(Error::Running(_))));
+        let mut sector = [0; 512];
+        sector[..6].copy_from_slice(b"mine!!");
+        disk.write_at(0, &sector).unwrap();
+        drop((disk, instance));
+        assert!(fs::read(&first.path).unwrap().starts_with(b"first\0"), "images stay as they are");
 
-        store.select(&image(&store, "second", b"second")).unwrap();
-        // Neither a newer image nor a cleared cache touches what is there.
+        // Neither a newer image under the same name nor a cleared cache touches what is there.
+        fs::rename(&image(&store, "second", b"second").path, &first.path).unwrap();
+        store.select(&first).unwrap();
+        assert_eq!(content(&open(&take(false).unwrap())), *b"mine!!");
+        let mut left = [1; 6];
+        open(&take(false).unwrap()).read_at(512, &mut left).unwrap();
+        assert_eq!(left, [0; 6], "what it has not written is the old image's");
         fs::remove_file(&first.path).unwrap();
-        assert_eq!(content(&store.take(false).unwrap()), b"minet\0");
-        assert_eq!(content(&store.take(true).unwrap()), b"second");
-        assert_eq!(content(&store.take(false).unwrap()), b"second");
-        let left = fs::read_dir(store.data.join("machines")).unwrap().count();
-        assert_eq!(left, 2, "the machine and its lock");
+        assert_eq!(content(&open(&take(false).unwrap())), *b"mine!!");
+        store.select(&image(&store, "third", b"third!")).unwrap();
+        assert_eq!(content(&open(&take(true).unwrap())), *b"third!");
+        assert_eq!(content(&open(&take(false).unwrap())), *b"third!");
+        assert_eq!(fs::read_dir(store.data.join("machines")).unwrap().count(), 2, "the machine and its lock");
+
+        fs::remove_file(store.machine(&machine).join(BASE)).unwrap();
+        assert!(matches!(take(false), Err(Error::Incomplete(_))));
+        assert_eq!(content(&open(&take(true).unwrap())), *b"third!");
+    }
+
+    #[test]
+    fn machines_share_an_image_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let image = image(&store, "one", b"shared");
+        store.select(&image).unwrap();
+        let instances = ["a", "b"].map(|machine| store.take(&name(machine), false).unwrap());
+        let disks = instances.each_ref().map(open);
+        disks[0].write_at(0, &[b'a'; 512]).unwrap();
+        assert_eq!((content(&disks[0]), content(&disks[1])), ([b'a'; 6], *b"shared"));
+        let writable = disk::open(&image.path, &Options { format: Some(Format::Raw), ..Options::default() });
+        assert!(writable.is_err(), "nobody writes to it while a machine runs");
+        assert!(fs::metadata(&image.path).unwrap().permissions().readonly());
+        // One that ends leaves the other alone.
+        let [first, second] = disks;
+        drop(first);
+        assert_eq!(content(&second), *b"shared");
     }
 
     #[test]
@@ -306,17 +364,19 @@ mod tests {
         let store = store(folder.path());
         let identity = Some(PathBuf::from("/keys/mine"));
         store.select(&Image { identity: identity.clone(), ..image(&store, "one", b"") }).unwrap();
-        assert_eq!(store.access(), None);
-        let instance = store.take(false).unwrap();
-        assert_eq!(store.access(), None);
+        let machine = MachineName::default();
+        assert_eq!(store.access(&machine), None);
+        let instance = store.take(&machine, false).unwrap();
+        assert_eq!(store.access(&machine), None);
         instance.set_ssh_port(2222).unwrap();
-        let access = store.access().unwrap();
+        let access = store.access(&machine).unwrap();
         assert_eq!((access.port, access.user.as_str(), access.identity), (2222, "user", identity));
+        assert_eq!(store.access(&name("other")), None);
         drop(instance);
-        assert_eq!(store.access(), None);
+        assert_eq!(store.access(&machine), None);
         // As if it had been killed.
-        fs::write(store.machine().join(PORT), "2222").unwrap();
-        assert_eq!(store.access(), None);
+        fs::write(store.machine(&machine).join(PORT), "2222").unwrap();
+        assert_eq!(store.access(&machine), None);
     }
 
     #[test]

@@ -316,19 +316,17 @@ impl Ram {
         self.check(offset, bytes.len() as u64)?;
         let head = bytes.len().min((offset.wrapping_neg() % 8) as usize);
         let (head, rest) = bytes.split_at_mut(head);
-        let mut at = offset;
-        for byte in head {
+        for (at, byte) in (offset..).zip(&mut *head) {
             *byte = self.load_u8(at)?;
-            at += 1;
         }
-        let mut words = rest.chunks_exact_mut(8);
-        for word in &mut words {
-            word.copy_from_slice(&self.load_u64(at)?.to_le_bytes());
-            at += 8;
+        let at = offset + head.len() as u64;
+        let (words, tail) = rest.as_chunks_mut::<8>();
+        let count = words.len();
+        for (word, cell) in words.iter_mut().zip(self.words(at, count)?) {
+            *word = cell.load(Ordering::Relaxed).to_ne_bytes();
         }
-        for byte in words.into_remainder() {
+        for (at, byte) in (at + 8 * count as u64..).zip(tail) {
             *byte = self.load_u8(at)?;
-            at += 1;
         }
         Some(())
     }
@@ -337,21 +335,33 @@ impl Ram {
         self.check(offset, bytes.len() as u64)?;
         let head = bytes.len().min((offset.wrapping_neg() % 8) as usize);
         let (head, rest) = bytes.split_at(head);
-        let mut at = offset;
-        for byte in head {
+        for (at, byte) in (offset..).zip(head) {
             self.store_u8(at, *byte)?;
-            at += 1;
         }
+        let at = offset + head.len() as u64;
         let (words, tail) = rest.as_chunks::<8>();
-        for word in words {
-            self.store_u64(at, u64::from_le_bytes(*word))?;
-            at += 8;
+        for (word, cell) in words.iter().zip(self.words(at, words.len())?) {
+            cell.store(u64::from_ne_bytes(*word), Ordering::Relaxed);
         }
-        for byte in tail {
+        for (at, byte) in (at + 8 * words.len() as u64..).zip(tail) {
             self.store_u8(at, *byte)?;
-            at += 1;
         }
         Some(())
+    }
+
+    /// The `count` doublewords at `offset`, their values in memory order; `None` if they are outside of RAM or misaligned
+    /// and there are any.
+    fn words(&self, offset: u64, count: usize) -> Option<&[AtomicU64]> {
+        if count == 0 {
+            return Some(&[]);
+        }
+        self.check(offset, (count as u64).checked_mul(8)?)?;
+        if !offset.is_multiple_of(8) {
+            return None;
+        }
+        // SAFETY: `offset` and the length were just found to be inside the mapping, which lives as long as `self` and is
+        // page-aligned, so that the address is aligned; all accesses to the mapping are atomic.
+        Some(unsafe { std::slice::from_raw_parts(self.host.add(offset as usize).cast::<AtomicU64>(), count) })
     }
 
     fn check(&self, offset: u64, length: u64) -> Option<()> {
@@ -474,10 +484,13 @@ mod tests {
                 let mut back = vec![0; length];
                 ram.read(0x8000_0100 + start, &mut back).unwrap();
                 assert_eq!(back, bytes[..length]);
+                let single = (0x100 + start..).take(length).map(|offset| ram.load_u8(offset).unwrap());
+                assert!(single.eq(bytes[..length].iter().copied()), "bytes are where they belong");
             }
         }
         assert!(ram.write(0x8000_0fff, &[1, 2]).is_none());
         assert!(ram.write(0x7fff_ffff, &[1, 2]).is_none());
+        assert!(ram.read(0x8000_0ff9, &mut [0; 8]).is_none());
         assert_eq!(ram.load_u8(0xfff), Some(0), "a write that leaves RAM writes nothing");
     }
 

@@ -7,7 +7,7 @@
 //! Locks are taken in the order device → backend or interrupt controller → hart. An alarm rings and a backend calls
 //! back without locks; so both may take a device's.
 
-// `unsafe` words are allowed in one place, where a library declares methods with them.
+// `unsafe` words are allowed in two places: where a library declares methods with them, and for a TAP interface's ioctls.
 #![deny(unsafe_code)]
 
 use std::sync::{Mutex, MutexGuard};

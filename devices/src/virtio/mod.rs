@@ -120,6 +120,11 @@ impl Session {
         self.transport.config_interrupt();
     }
 
+    /// Whether something was completed on queue `index` since [`Session::interrupt`] was called last.
+    pub fn has_completed(&mut self, index: u16) -> bool {
+        self.queue(index).is_some_and(|queue| queue.has_completed())
+    }
+
     /// Sends an interrupt for what was completed on queue `index`, if the driver wants one.
     pub fn interrupt(&mut self, index: u16) {
         if self.queue(index).is_some_and(|queue| queue.take_interrupt()) {

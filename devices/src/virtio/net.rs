@@ -3,6 +3,9 @@
 //! Frames that the backend has no room for stay in the driver's buffers, and frames that the driver has no buffers for
 //! stay in the backend; here lies at most one, or the pieces it was cut into. So nothing is dropped but what is
 //! malformed, what arrives while the link is down, and what the driver has asked not to receive.
+//!
+//! The card is served on its backend's thread. The interrupt for what was transmitted is sent when the backend has looked
+//! at it: an answer that it has at once needs no second one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -11,7 +14,7 @@ use bus::StateError;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{device, net as spec};
-use super::worker::{Events, Port, Service, Waker};
+use super::worker::{Caller, Events, Port, Service, Waker};
 use super::{Chain, Session, read_config_bytes};
 use crate::backend::net::{
     ETHERNET_HEADER_SIZE, Frame, LARGEST_FRAME, MacAddress, NetworkBackend, PartialChecksum, offload,
@@ -28,6 +31,8 @@ pub const MOST_PAIRS: u16 = 16;
 const MOST_ADDRESSES: usize = 64;
 /// Bytes of a control command, less its data for the largest filter that is looked at.
 const LARGEST_COMMAND: usize = 2 + 2 * (4 + 6 * MOST_ADDRESSES);
+/// Interrupts are due for what was transmitted. No queue has this number.
+const TRANSMITTED: Events = Events::queue(62);
 /// Flows whose pair of queues is remembered.
 const STEERED_FLOWS: usize = 256;
 
@@ -170,6 +175,11 @@ fn le_u16(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).map_or(0, |pair| u16::from(pair[0]) | u16::from(pair[1]) << 8)
 }
 
+/// How a large segment in a frame is to be cut.
+fn gso_type(frame: &Frame) -> u8 {
+    if offload::is_ipv6(frame) { spec::HDR_GSO_TCPV6 } else { spec::HDR_GSO_TCPV4 }
+}
+
 fn destination(frame: &Frame) -> Option<MacAddress> {
     frame.bytes.first_chunk().copied().map(MacAddress)
 }
@@ -241,7 +251,10 @@ impl Net {
         }
         match header[1] {
             spec::HDR_GSO_NONE => {}
-            spec::HDR_GSO_TCPV4 if session.has(spec::F_HOST_TSO4) => {
+            kind @ (spec::HDR_GSO_TCPV4 | spec::HDR_GSO_TCPV6)
+                if kind == gso_type(&frame)
+                    && session.has(if kind == spec::HDR_GSO_TCPV6 { spec::F_HOST_TSO6 } else { spec::F_HOST_TSO4 }) =>
+            {
                 let segment_size = le_u16(&header, 4);
                 if segment_size == 0 || frame.offload.checksum.is_none() {
                     return drop("a large segment without a size or a partial checksum");
@@ -286,7 +299,8 @@ impl Net {
 
     /// Makes a frame what the driver takes: one frame or several.
     fn prepare(mut frame: Frame, offloads: u64) -> Option<VecDeque<Frame>> {
-        if frame.offload.segment_size.is_some() && offloads & spec::F_GUEST_TSO4 == 0 {
+        let wanted = if offload::is_ipv6(&frame) { spec::F_GUEST_TSO6 } else { spec::F_GUEST_TSO4 };
+        if frame.offload.segment_size.is_some() && offloads & wanted == 0 {
             return offload::segment(&frame).map(Into::into);
         }
         if offloads & spec::F_GUEST_CSUM == 0 {
@@ -304,7 +318,8 @@ impl Net {
                 continue;
             }
             let negotiated = |mask| if session.has(mask) { mask } else { 0 };
-            let offloads = negotiated(spec::F_GUEST_CSUM) | negotiated(spec::F_GUEST_TSO4);
+            let segments = negotiated(spec::F_GUEST_TSO4) | negotiated(spec::F_GUEST_TSO6);
+            let offloads = negotiated(spec::F_GUEST_CSUM) | segments;
             match Self::prepare(frame, offloads & state.guest_offloads) {
                 Some(frames) => state.waiting = frames,
                 None => tracing::debug!("virtio-net: a malformed frame of the network's was dropped"),
@@ -321,10 +336,8 @@ impl Net {
             header[6..8].copy_from_slice(&start.to_le_bytes());
             header[8..10].copy_from_slice(&offset.to_le_bytes());
             if let Some(size) = frame.offload.segment_size {
-                // The size of a TCP header is in the upper half of its byte 12, in words.
-                let words = frame.bytes.get(usize::from(start) + 12).map_or(5, |byte| u16::from(byte >> 4));
-                header[1] = spec::HDR_GSO_TCPV4;
-                header[2..4].copy_from_slice(&start.saturating_add(4 * words).to_le_bytes());
+                header[1] = gso_type(frame);
+                header[2..4].copy_from_slice(&offload::tcp_headers_size(frame, start).to_le_bytes());
                 header[4..6].copy_from_slice(&size.to_le_bytes());
             }
         }
@@ -520,7 +533,8 @@ impl Service for Net {
             | spec::F_CTRL_RX
             | spec::F_CTRL_RX_EXTRA
             | spec::F_CTRL_MAC_ADDR;
-        let segmentation = if self.backend.offloads() { spec::F_HOST_TSO4 | spec::F_GUEST_TSO4 } else { 0 };
+        let segmentation = spec::F_HOST_TSO4 | spec::F_HOST_TSO6 | spec::F_GUEST_TSO4 | spec::F_GUEST_TSO6;
+        let segmentation = if self.backend.offloads() { segmentation } else { 0 };
         always | segmentation | if self.pairs > 1 { spec::F_MQ } else { 0 }
     }
 
@@ -538,10 +552,15 @@ impl Service for Net {
         read_config_bytes(&config, offset, bytes);
     }
 
+    fn caller(&self) -> Option<Caller> {
+        let backend = self.backend.clone();
+        Some(Box::new(move || backend.call()))
+    }
+
     fn attach(&self, waker: Waker) {
         // Called once.
         let _ = self.shared.waker.set(waker.clone());
-        self.backend.attach(Box::new(move || waker.wake()));
+        self.backend.attach(Box::new(move || waker.serve(Events::BACKEND)));
     }
 
     fn serve(&self, port: &Port, events: Events) -> Events {
@@ -570,12 +589,14 @@ impl Service for Net {
         let steering = &mut *lock(&self.shared.steering);
         let mut receive = events.intersects(Events::BACKEND);
         for pair in 0..pairs {
-            let transmit = Events::queue(2 * pair + 1);
-            if events.intersects(transmit.or(Events::BACKEND)) {
+            let queue = 2 * pair + 1;
+            if events.intersects(Events::queue(queue).or(Events::BACKEND)) {
                 if self.transmit(session, pair, steering) == Stop::Batch {
-                    left = left.or(transmit);
+                    left = left.or(Events::queue(queue));
                 }
-                session.interrupt(2 * pair + 1);
+                if session.has_completed(queue) {
+                    left = left.or(TRANSMITTED);
+                }
             }
             receive |= events.intersects(Events::queue(2 * pair));
         }
@@ -586,6 +607,12 @@ impl Service for Net {
             for pair in 0..pairs {
                 session.interrupt(2 * pair);
             }
+        }
+        if events.intersects(TRANSMITTED) {
+            for pair in 0..self.pairs {
+                session.interrupt(2 * pair + 1);
+            }
+            left = left.without(TRANSMITTED);
         }
         left
     }
@@ -637,7 +664,7 @@ mod tests {
     }
 
     fn device(pairs: u16) -> (Box<dyn VirtioDevice>, NetworkEnd, LinkControl) {
-        let (link, network) = Link::new(1500, || {});
+        let (link, network) = Link::attended(1500);
         let net = Net::new(link, MAC, pairs);
         let link = net.link();
         (Box::new(Worker::new(net).unwrap()), network, link)
@@ -764,6 +791,21 @@ mod tests {
             wrong[at] = value;
             assert_eq!(send(u64::MAX, &wrong), None, "{value:#x} at {at}");
         }
+        // Over IPv6 the same; a kind that is not the frame's is refused.
+        let mut six = expected.clone();
+        six.bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+        let send_six = |accept, kind| {
+            let mut machine = machine(accept, 1);
+            let mut header = header;
+            header[1] = kind;
+            machine.driver.ram.write(DATA, &header).unwrap();
+            machine.driver.ram.write(DATA + 12, &six.bytes).unwrap();
+            machine.driver.run(TX, &[readable(DATA, 12 + 2554)]);
+            machine.network.receive()
+        };
+        assert_eq!(send_six(u64::MAX, 4), Some(six.clone()));
+        assert_eq!(send_six(u64::MAX, 1), None);
+        assert_eq!(send_six(u64::MAX & !spec::F_HOST_TSO6, 4), None);
         let mut no_size = header;
         no_size[4..6].fill(0);
         assert_eq!(send(u64::MAX, &no_size), None);
@@ -818,6 +860,15 @@ mod tests {
         whole.deliver(large());
         assert_eq!(whole.driver.wait_used(RX).1, 12 + 2554);
         assert_eq!(whole.driver.bytes(DATA, 12), [1, 1, 54, 0, 0xe8, 3, 34, 0, 16, 0, 1, 0]);
+
+        let mut six = large();
+        six.bytes[12..14].copy_from_slice(&[0x86, 0xdd]);
+        let mut whole = machine(all | spec::F_GUEST_TSO6, 1);
+        whole.driver.add(RX, &[writable(DATA, 4000)]);
+        whole.driver.notify(RX);
+        whole.deliver(six);
+        assert_eq!(whole.driver.wait_used(RX).1, 12 + 2554);
+        assert_eq!(whole.driver.bytes(DATA, 2), [1, 4]);
 
         for accept in [spec::F_MRG_RXBUF, spec::F_MRG_RXBUF | spec::F_GUEST_CSUM] {
             let mut machine = machine(accept, 1);

@@ -388,6 +388,11 @@ impl Queue {
         self.store(self.used + IDX, self.position.next_used, Ordering::Release);
     }
 
+    /// Whether something was completed since the last call of [`Queue::take_interrupt`].
+    pub fn has_completed(&self) -> bool {
+        self.position.signalled != self.position.next_used
+    }
+
     /// Whether the driver wants an interrupt for what was completed since the last call (§2.7.7).
     pub fn take_interrupt(&mut self) -> bool {
         let (old, new) = (self.position.signalled, self.position.next_used);

@@ -228,8 +228,12 @@ pub mod net {
     pub const F_MAC: u64 = 1 << 5;
     /// Feature: the driver takes large TCP segments over IPv4.
     pub const F_GUEST_TSO4: u64 = 1 << 7;
+    /// Feature: the driver takes large TCP segments over IPv6.
+    pub const F_GUEST_TSO6: u64 = 1 << 8;
     /// Feature: the device takes large TCP segments over IPv4.
     pub const F_HOST_TSO4: u64 = 1 << 11;
+    /// Feature: the device takes large TCP segments over IPv6.
+    pub const F_HOST_TSO6: u64 = 1 << 12;
     /// Feature: a received packet may fill several chains.
     pub const F_MRG_RXBUF: u64 = 1 << 15;
     /// Feature: `status` is valid.
@@ -256,6 +260,8 @@ pub mod net {
     pub const HDR_GSO_NONE: u8 = 0;
     /// `gso_type`: TCP over IPv4.
     pub const HDR_GSO_TCPV4: u8 = 1;
+    /// `gso_type`: TCP over IPv6.
+    pub const HDR_GSO_TCPV6: u8 = 4;
 
     /// Class of control commands: receive modes.
     pub const CTRL_RX: u8 = 0;

@@ -1,4 +1,4 @@
-//! Devices that serve their queues on threads of their own: harts only leave a note there.
+//! Devices that serve their queues on threads of their own or of their backends: harts only leave a note there.
 //!
 //! Guest memory and queues are touched under the lock of the [`Session`] alone, host I/O happens without it. A reset
 //! takes the session away under that lock: it never waits for the host, and what a request in flight brings back
@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::thread::JoinHandle;
 
 use bus::StateError;
@@ -56,6 +56,9 @@ impl Events {
     }
 }
 
+/// Calls a thread, from any thread, without blocking.
+pub type Caller = Box<dyn Fn() + Send + Sync>;
+
 /// A kind of device that is served by a [`Worker`].
 pub trait Service: Send + Sync + 'static {
     /// See [`VirtioDevice::name`].
@@ -81,6 +84,13 @@ pub trait Service: Send + Sync + 'static {
     /// How many threads call [`Service::serve`], each with events that no other has been given.
     fn threads(&self) -> usize {
         1
+    }
+
+    /// For a device that is served on a thread of its backend's, which saves a hand-over from thread to thread: calls
+    /// that thread, which then calls [`Waker::serve`]. The worker has no threads then. Called once, before
+    /// [`Service::attach`].
+    fn caller(&self) -> Option<Caller> {
+        None
     }
 
     /// Called once, before anything else, with what wakes the worker when a backend has something new.
@@ -180,8 +190,10 @@ struct Control {
     quit: bool,
 }
 
-#[derive(Default)]
 struct Shared {
+    /// The worker keeps it.
+    service: Weak<dyn Service>,
+    caller: Option<Caller>,
     port: Port,
     control: Mutex<Control>,
     /// There is something to do.
@@ -199,18 +211,13 @@ impl Shared {
         let mut control = lock(&self.control);
         control.events = control.events.or(events);
         drop(control);
-        self.posted.notify_one();
+        match &self.caller {
+            Some(call) => call(),
+            None => self.posted.notify_one(),
+        }
     }
 
-    fn run(&self, service: &impl Service) {
-        /// Lets a pause go on even if the service panics.
-        struct Busy<'a>(&'a Shared);
-        impl Drop for Busy<'_> {
-            fn drop(&mut self) {
-                lock(&self.0.control).busy -= 1;
-                self.0.served.notify_all();
-            }
-        }
+    fn run(&self) {
         loop {
             let mut control = lock(&self.control);
             while !control.quit && (control.paused || control.events == Events::NONE) {
@@ -219,22 +226,43 @@ impl Shared {
             if control.quit {
                 return;
             }
-            let events = std::mem::take(&mut control.events);
-            control.busy += 1;
-            drop(control);
-            let busy = Busy(self);
+            self.serve(control);
+        }
+    }
+
+    /// Serves what was posted.
+    fn serve(&self, mut control: MutexGuard<'_, Control>) {
+        /// Lets a pause go on even if the service panics.
+        struct Busy<'a>(&'a Shared);
+        impl Drop for Busy<'_> {
+            fn drop(&mut self) {
+                lock(&self.0.control).busy -= 1;
+                self.0.served.notify_all();
+            }
+        }
+        let events = std::mem::take(&mut control.events);
+        control.busy += 1;
+        drop(control);
+        let _busy = Busy(self);
+        // Never the last handle when it is dropped: the worker drops its own once nobody is busy.
+        if let Some(service) = self.service.upgrade() {
             let left = service.serve(&self.port, events);
             if left != Events::NONE {
                 self.post(left);
             }
-            drop(busy);
+        }
+    }
+
+    fn wait_until_idle<'a>(&self, mut control: MutexGuard<'a, Control>) {
+        while control.busy != 0 {
+            control = wait(&self.served, control);
         }
     }
 }
 
 /// Wakes a thread of the worker, from any thread.
 #[derive(Clone)]
-pub struct Waker(std::sync::Weak<Shared>);
+pub struct Waker(Weak<Shared>);
 
 impl Waker {
     /// The backend has something new. Never blocks.
@@ -249,9 +277,21 @@ impl Waker {
             shared.post(events);
         }
     }
+
+    /// Serves `events` and what was posted, on this thread, for a service with a [`Service::caller`]. While the worker is
+    /// paused this only takes note of them.
+    pub fn serve(&self, events: Events) {
+        if let Some(shared) = self.0.upgrade() {
+            let mut control = lock(&shared.control);
+            control.events = control.events.or(events);
+            if !control.quit && !control.paused && control.events != Events::NONE {
+                shared.serve(control);
+            }
+        }
+    }
 }
 
-/// A device that is served on threads of its own, which end with it.
+/// A device that is served on threads of its own, which end with it, or on one of its backend's.
 pub struct Worker<S: Service> {
     service: Arc<S>,
     shared: Arc<Shared>,
@@ -261,14 +301,24 @@ pub struct Worker<S: Service> {
 impl<S: Service> Worker<S> {
     /// Starts the threads. Fails if the host has no more threads.
     pub fn new(service: S) -> std::io::Result<Self> {
-        let (service, shared) = (Arc::new(service), Arc::new(Shared::default()));
+        let service = Arc::new(service);
+        let weak: Weak<S> = Arc::downgrade(&service);
+        let shared = Arc::new(Shared {
+            service: weak,
+            caller: service.caller(),
+            port: Port::default(),
+            control: Mutex::default(),
+            posted: Condvar::new(),
+            served: Condvar::new(),
+        });
+        let threads = if shared.caller.is_some() { 0 } else { service.threads() };
         service.attach(Waker(Arc::downgrade(&shared)));
         // Those that have been started end with this, also if one of the next cannot be had.
         let mut worker = Self { service, shared, threads: Vec::new() };
-        for _ in 0..worker.service.threads() {
-            let (service, shared) = (worker.service.clone(), worker.shared.clone());
-            let thread = std::thread::Builder::new().name(service.name().into());
-            worker.threads.push(thread.spawn(move || shared.run(&*service))?);
+        for _ in 0..threads {
+            let shared = worker.shared.clone();
+            let thread = std::thread::Builder::new().name(worker.service.name().into());
+            worker.threads.push(thread.spawn(move || shared.run())?);
         }
         Ok(worker)
     }
@@ -290,6 +340,7 @@ impl<S: Service> Drop for Worker<S> {
             // A panic was reported when it happened.
             let _ = thread.join();
         }
+        self.shared.wait_until_idle(lock(&self.shared.control));
     }
 }
 
@@ -343,9 +394,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
     fn pause(&self) {
         let mut control = lock(&self.shared.control);
         control.paused = true;
-        while control.busy != 0 {
-            control = wait(&self.shared.served, control);
-        }
+        self.shared.wait_until_idle(control);
     }
 
     fn resume(&self) {

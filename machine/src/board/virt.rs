@@ -18,7 +18,7 @@ use devices::rtc::{self, GoldfishRtc};
 use devices::uart::Uart;
 use devices::virtio::blk::Blk;
 use devices::virtio::input::PowerKey;
-use devices::virtio::net::Net;
+use devices::virtio::net::{LinkControl, Net};
 use devices::virtio::rng::Rng;
 use devices::virtio::worker::Service;
 use devices::virtio::{self, VirtioDevice, VirtioMmio, Worker};
@@ -233,6 +233,8 @@ struct Start {
 pub struct Board {
     /// The machine.
     pub machine: Machine,
+    /// The cables of its network cards by name: `net0`, `net1`…
+    pub links: Vec<(String, LinkControl)>,
     start: Start,
 }
 
@@ -286,6 +288,11 @@ impl Virt {
     /// # Errors
     /// RAM cannot be had, something does not fit, or a file of the user's is no use.
     pub fn build(self) -> Result<Board, BoardError> {
+        let cards = self.slots.iter().filter_map(|slot| match slot {
+            Slot::Net(card) => Some(card.link()),
+            _ => None,
+        });
+        let links = cards.enumerate().map(|(index, link)| (format!("net{index}"), link)).collect();
         if self.harts == 0 || self.harts > MOST_HARTS {
             return Err(BoardError::Harts(self.harts));
         }
@@ -375,7 +382,7 @@ impl Virt {
         let mut machine = Machine::new(wiring, bus, clock, cores, sbi);
         let start = Start { boot: self.boot.clone(), layout, device_tree };
         start.load(&mut machine);
-        Ok(Board { machine, start })
+        Ok(Board { machine, links, start })
     }
 
     /// Adds the virtio slots, those without a device too.

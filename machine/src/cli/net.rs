@@ -17,6 +17,8 @@ pub struct NetOption {
     address: Option<MacAddress>,
     queues: u16,
     capture: Option<PathBuf>,
+    /// Whether the cable is plugged in.
+    link: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -25,11 +27,13 @@ enum Kind {
     User(Configuration),
     /// The switch of this name, with the settings of its router.
     Switch(String, Configuration),
+    /// The host's TAP interface of this name.
+    Tap(String),
 }
 
 impl Default for NetOption {
     fn default() -> Self {
-        Self { kind: Kind::User(Configuration::default()), address: None, queues: 1, capture: None }
+        Self { kind: Kind::User(Configuration::default()), address: None, queues: 1, capture: None, link: true }
     }
 }
 
@@ -42,45 +46,40 @@ impl FromStr for NetOption {
         match parts.next() {
             Some("user") => {}
             Some("none") => option.kind = Kind::None,
-            Some(other) => match other.strip_prefix("switch=") {
-                Some(name) if !name.is_empty() => {
+            Some(kind) => match kind.split_once('=') {
+                Some(("switch", name)) if !name.is_empty() => {
                     option.kind = Kind::Switch(name.into(), Configuration::default());
                 }
-                Some(_) => return Err("switch=: expected the switch's name, such as switch=lan".into()),
-                None => return Err(format!("unknown kind \"{other}\": use user, switch=NAME or none")),
+                Some(("switch", _)) => return Err("switch=: expected the switch's name, such as switch=lan".into()),
+                Some(("tap", name)) if !name.is_empty() => option.kind = Kind::Tap(name.into()),
+                Some(("tap", _)) => return Err("tap=: expected the interface's name, such as tap=tap0".into()),
+                _ => return Err(format!("unknown kind \"{kind}\": use user, switch=NAME, tap=IFACE or none")),
             },
-            None => return Err("expected user, switch=NAME or none".into()),
+            None => return Err("expected user, switch=NAME, tap=IFACE or none".into()),
         }
         for part in parts {
             let (name, value) =
                 part.split_once('=').ok_or_else(|| format!("\"{part}\": expected an option such as mtu=1500"))?;
-            let (Kind::User(network) | Kind::Switch(_, network)) = &mut option.kind else {
-                return Err(format!("{name}: without a network there is nothing to set; leave it out"));
-            };
             let wrong = |expected: &str| format!("{name}={value}: expected {expected}");
+            if let Kind::None = option.kind {
+                return Err(format!("{name}: without a network there is nothing to set; leave it out"));
+            }
             match name {
                 "mac" => option.address = Some(value.parse().map_err(|error| format!("{error}"))?),
-                "mtu" => network.mtu = value.parse().map_err(|_| wrong("a number of bytes, such as 1500"))?,
                 "queues" => {
                     let queues = value.parse().ok().filter(|queues| (1..=MOST_PAIRS).contains(queues));
                     option.queues = queues.ok_or_else(|| wrong(&format!("a number from 1 to {MOST_PAIRS}")))?;
                 }
-                "hostname" => network.host_name = value.into(),
-                "hostfwd" => network.forwards.push(value.parse().map_err(|error| format!("{error}"))?),
-                "hostaccess" => network.host_access = switch(value).ok_or_else(|| wrong("on or off"))?,
-                "restrict" => network.restrict = switch(value).ok_or_else(|| wrong("on or off"))?,
-                "dns" => {
-                    let address: IpAddr = value.parse().map_err(|_| wrong("an IP address"))?;
-                    network.name_servers.get_or_insert_default().push(SocketAddr::new(address, 53));
+                "link" => {
+                    option.link = match value {
+                        "up" => true,
+                        "down" => false,
+                        _ => return Err(wrong("up or down")),
+                    }
                 }
                 "pcap" if !value.is_empty() => option.capture = Some(value.into()),
                 "pcap" => return Err(wrong("the name of a file")),
-                _ => {
-                    return Err(format!(
-                        "unknown option \"{name}\": use mac, mtu, queues, hostname, hostfwd, hostaccess, restrict, dns or \
-                         pcap"
-                    ));
-                }
+                _ => option.set_network(name, value)?,
             }
         }
         Ok(option)
@@ -104,10 +103,38 @@ struct Started {
 }
 
 impl NetOption {
-    /// The settings of the network, if there is one.
+    /// Sets what is our own network's.
+    fn set_network(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let wrong = |expected: &str| format!("{name}={value}: expected {expected}");
+        let (Kind::User(network) | Kind::Switch(_, network)) = &mut self.kind else {
+            return Err(format!(
+                "{name}: no option of tap=, whose network is the host's: use mac, queues, link or pcap"
+            ));
+        };
+        match name {
+            "mtu" => network.mtu = value.parse().map_err(|_| wrong("a number of bytes, such as 1500"))?,
+            "hostname" => network.host_name = value.into(),
+            "hostfwd" => network.forwards.push(value.parse().map_err(|error| format!("{error}"))?),
+            "hostaccess" => network.host_access = switch(value).ok_or_else(|| wrong("on or off"))?,
+            "restrict" => network.restrict = switch(value).ok_or_else(|| wrong("on or off"))?,
+            "dns" => {
+                let address: IpAddr = value.parse().map_err(|_| wrong("an IP address"))?;
+                network.name_servers.get_or_insert_default().push(SocketAddr::new(address, 53));
+            }
+            _ => {
+                return Err(format!(
+                    "unknown option \"{name}\": use mac, mtu, queues, link, hostname, hostfwd, hostaccess, restrict, dns \
+                     or pcap"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings of the network, if it is one of our own.
     fn configuration(&self) -> Option<&Configuration> {
         match &self.kind {
-            Kind::None => None,
+            Kind::None | Kind::Tap(_) => None,
             Kind::User(configuration) | Kind::Switch(_, configuration) => Some(configuration),
         }
     }
@@ -128,6 +155,15 @@ impl NetOption {
             }
             #[cfg(not(unix))]
             Kind::Switch(..) => anyhow::bail!("--net switch=: this host has no Unix sockets for switches"),
+            #[cfg(target_os = "linux")]
+            Kind::Tap(name) => {
+                let network = devices::backend::net::tap::Tap::start(name)?;
+                // The interface tells guests on one bridge apart.
+                let address = Some(MacAddress::from_name(&format!("tap/{name}")));
+                Some(Started { network, forwards: Vec::new(), address })
+            }
+            #[cfg(not(target_os = "linux"))]
+            Kind::Tap(_) => anyhow::bail!("--net tap=: only Linux hosts have TAP interfaces; use user or switch=NAME"),
         })
     }
 
@@ -138,7 +174,9 @@ impl NetOption {
         let host_name = self.configuration().map_or("", |configuration| &configuration.host_name);
         let by_name = MacAddress::from_name(&format!("{host_name}/net{index}"));
         let by_network = by_network.filter(|_| host_name.is_empty());
-        Net::new(network, self.address.or(by_network).unwrap_or(by_name), self.queues)
+        let card = Net::new(network, self.address.or(by_network).unwrap_or(by_name), self.queues);
+        card.link().set_up(self.link);
+        card
     }
 }
 
@@ -176,8 +214,11 @@ pub fn cards(options: &[NetOption]) -> anyhow::Result<Cards> {
 /// The same cards for a machine that never runs: their cables lead nowhere.
 pub fn unconnected_cards(options: &[NetOption]) -> Vec<Net> {
     let card = |(index, option): (usize, &NetOption)| {
-        let configuration = option.configuration()?;
-        Some(option.card(index, Link::new(configuration.mtu, || {}).0, None))
+        if let Kind::None = option.kind {
+            return None;
+        }
+        let mtu = option.configuration().map_or(Configuration::default().mtu, |configuration| configuration.mtu);
+        Some(option.card(index, Link::new(mtu, || {}).0, None))
     };
     options.iter().enumerate().filter_map(card).collect()
 }
@@ -189,10 +230,10 @@ mod tests {
     #[test]
     fn options_are_read() {
         let text = "user,mac=52:54:00:12:34:56,mtu=9000,queues=4,hostname=web,hostfwd=tcp:127.0.0.1:0-:22,\
-            hostfwd=udp::5353-:53,hostaccess=on,restrict=on,dns=192.0.2.1,pcap=file";
+            hostfwd=udp::5353-:53,hostaccess=on,restrict=on,dns=192.0.2.1,pcap=file,link=down";
         let option: NetOption = text.parse().unwrap();
         assert_eq!(option.address.unwrap().to_string(), "52:54:00:12:34:56");
-        assert_eq!((option.queues, option.capture), (4, Some("file".into())));
+        assert_eq!((option.queues, option.capture, option.link), (4, Some("file".into()), false));
         let Kind::User(network) = option.kind else { panic!() };
         assert_eq!((network.mtu, network.host_name.as_str(), network.forwards.len()), (9000, "web", 2));
         assert!(network.host_access && network.restrict);
@@ -200,9 +241,18 @@ mod tests {
         assert!(matches!("none".parse::<NetOption>().unwrap().kind, Kind::None));
         let option: NetOption = "switch=lan,hostname=web".parse().unwrap();
         assert!(matches!(option.kind, Kind::Switch(name, router) if name == "lan" && router.host_name == "web"));
+        let option: NetOption = "tap=tap0,mac=52:54:00:12:34:56,link=up,queues=2".parse().unwrap();
+        assert!(matches!(option.kind, Kind::Tap(name) if name == "tap0") && option.link);
         for wrong in [
             "",
             "usr",
+            "tap",
+            "tap=",
+            "tap=tap0,mtu=1500",
+            "tap=tap0,hostname=web",
+            "user,link=on",
+            "user=1",
+            "none,link=down",
             "user,",
             "user,mtu",
             "user,mtu=x",

@@ -23,6 +23,7 @@ phys on|off            whether gdb's addresses are guest-physical (off)
 effects on|off         whether reading a device's register has the effects of a load (off)
 interrupts on|off      whether interrupts are taken while stepping (off)
 stats                  what the harts have done
+link [NAME up|down]    the network cards' cables, or plug or unplug one
 quit                   end the emulator
 ";
 
@@ -47,6 +48,18 @@ impl Target<'_> {
             ["interrupts"] => tell(out, "interrupts are taken while stepping", self.settings.interrupts),
             ["interrupts", word] => switch(out, &mut self.settings.interrupts, word),
             ["stats"] => self.stats(out),
+            ["link"] => self
+                .board
+                .links
+                .iter()
+                .try_for_each(|(name, link)| writeln!(out, "{name} {}", if link.is_up() { "up" } else { "down" })),
+            ["link", name, state @ ("up" | "down")] => match self.board.links.iter().find(|(known, _)| known == name) {
+                Some((_, link)) => {
+                    link.set_up(state == "up");
+                    writeln!(out, "{name} is {state}")
+                }
+                None => writeln!(out, "no such card: {name}; 'monitor link' lists them"),
+            },
             ["quit"] => {
                 self.quit = true;
                 Ok(())

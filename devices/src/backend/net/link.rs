@@ -1,6 +1,10 @@
 //! The queues between a card and its network.
+//!
+//! The card is served on the network's thread: [`NetworkEnd::flush`] calls it, and what it then puts into the queues needs
+//! no further call. So a frame wakes one thread on its way, not two.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{Frame, NetworkBackend};
@@ -47,17 +51,48 @@ impl Frames {
     }
 }
 
-#[derive(Default)]
+/// The network's thread looks at its own business, and has to be woken.
+const AWAY: u8 = 0;
+/// It is in the card's service, and looks afterwards whether there is something to do.
+const ATTENDING: u8 = 1;
+/// The same, and there is.
+const CALLED: u8 = 2;
+
 struct Shared {
     to_network: Mutex<Frames>,
     to_guest: Mutex<Frames>,
     ready: Mutex<Option<Arc<Ready>>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+    /// Where the network's thread is.
+    network: AtomicU8,
+    /// The card wants to be called.
+    call: AtomicBool,
+}
+
+impl Shared {
+    /// Has the network's thread look for something to do.
+    fn wake_network(&self) {
+        // Sequentially consistent, as all of `network`: whoever finds the thread away sees to its waking.
+        let attending = self.network.compare_exchange(ATTENDING, CALLED, Ordering::SeqCst, Ordering::SeqCst);
+        if attending == Err(AWAY) {
+            (self.wake)();
+        }
+    }
+
+    /// Calls the card on this thread, the network's. Whether the network has something to do then is the answer.
+    fn attend(&self) -> bool {
+        let ready = lock(&self.ready).clone();
+        self.network.store(ATTENDING, Ordering::SeqCst);
+        if let Some(ready) = ready {
+            ready();
+        }
+        self.network.swap(AWAY, Ordering::SeqCst) == CALLED
+    }
 }
 
 /// The card's end of a cable.
 pub struct Link {
     shared: Arc<Shared>,
-    wake: Box<dyn Fn() + Send + Sync>,
     mtu: u16,
 }
 
@@ -69,12 +104,36 @@ pub struct NetworkEnd {
 }
 
 impl Link {
-    /// A cable. `wake` is called, from any thread, when the network has something to do: frames have come, or room.
+    /// A cable. `wake` is called, from any thread, when the network has something to do: to look for frames, to use room,
+    /// or to call [`NetworkEnd::flush`].
     pub fn new(mtu: u16, wake: impl Fn() + Send + Sync + 'static) -> (Arc<Self>, NetworkEnd) {
-        let shared = Arc::new(Shared::default());
-        lock(&shared.to_network).taker_waits = true;
-        let link = Self { shared: shared.clone(), wake: Box::new(wake), mtu };
-        (Arc::new(link), NetworkEnd { shared, announce: false })
+        let shared = Arc::new(Shared {
+            to_network: Mutex::new(Frames { taker_waits: true, ..Frames::default() }),
+            to_guest: Mutex::default(),
+            ready: Mutex::default(),
+            wake: Box::new(wake),
+            network: AtomicU8::new(AWAY),
+            call: AtomicBool::new(false),
+        });
+        (Arc::new(Self { shared: shared.clone(), mtu }), NetworkEnd { shared, announce: false })
+    }
+
+    /// A cable whose card is served by a thread of this function's, which ends with the card's end: for a network that
+    /// has no thread of its own.
+    #[cfg(test)]
+    pub fn attended(mtu: u16) -> (Arc<Self>, NetworkEnd) {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (link, end) = Self::new(mtu, move || _ = sender.send(()));
+        let weak = Arc::downgrade(&link);
+        std::thread::spawn(move || {
+            for () in receiver {
+                let Some(link) = weak.upgrade() else { return };
+                while link.shared.call.swap(false, Ordering::SeqCst) {
+                    link.shared.attend();
+                }
+            }
+        });
+        (link, end)
     }
 }
 
@@ -96,7 +155,7 @@ impl NetworkBackend for Link {
         let wake = queue.push(frame);
         drop(queue);
         if wake {
-            (self.wake)();
+            self.shared.wake_network();
         }
         Ok(())
     }
@@ -104,13 +163,20 @@ impl NetworkBackend for Link {
     fn receive(&self) -> Option<Frame> {
         let (frame, wake) = lock(&self.shared.to_guest).pop();
         if wake {
-            (self.wake)();
+            self.shared.wake_network();
         }
         frame
     }
 
     fn attach(&self, ready: Ready) {
         *lock(&self.shared.ready) = Some(Arc::new(ready));
+    }
+
+    fn call(&self) {
+        // Who has called already has seen to the waking.
+        if !self.shared.call.swap(true, Ordering::SeqCst) {
+            self.shared.wake_network();
+        }
     }
 }
 
@@ -140,14 +206,11 @@ impl NetworkEnd {
         }
     }
 
-    /// Calls the card if something has come for it. To be called at the end of each batch.
-    pub fn flush(&mut self) {
-        if std::mem::take(&mut self.announce) {
-            let ready = lock(&self.shared.ready).clone();
-            if let Some(ready) = ready {
-                ready();
-            }
-        }
+    /// Calls the card if it wants that, or if something has come for it. To be called at the beginning and at the end of
+    /// each batch. Whether there is more to do for the network, for which it will not be woken, is the answer.
+    pub fn flush(&mut self) -> bool {
+        let called = self.shared.call.swap(false, Ordering::SeqCst);
+        (std::mem::take(&mut self.announce) || called) && self.shared.attend()
     }
 }
 
@@ -159,6 +222,35 @@ mod tests {
 
     fn frame(length: usize) -> Frame {
         Frame { bytes: vec![0; length], ..Frame::default() }
+    }
+
+    #[test]
+    fn a_card_that_is_called_wakes_nobody_else() {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let count = wakes.clone();
+        let (link, mut end) = Link::new(1500, move || _ = count.fetch_add(1, Ordering::SeqCst));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (card, count) = (Arc::downgrade(&link), calls.clone());
+        link.attach(Box::new(move || {
+            if count.fetch_add(1, Ordering::SeqCst) == 0
+                && let Some(card) = card.upgrade()
+            {
+                card.send(frame(60)).unwrap();
+                card.call();
+            }
+        }));
+        assert!(!end.flush(), "nobody has called");
+        link.call();
+        link.call();
+        assert_eq!((wakes.load(Ordering::SeqCst), calls.load(Ordering::SeqCst)), (1, 0));
+        assert!(end.flush(), "there is a frame, and another call");
+        assert_eq!((wakes.load(Ordering::SeqCst), calls.load(Ordering::SeqCst)), (1, 1));
+        assert_eq!(end.receive(), Some(frame(60)));
+        assert_eq!(end.receive(), None);
+        assert!(!end.flush());
+        assert_eq!((wakes.load(Ordering::SeqCst), calls.load(Ordering::SeqCst)), (1, 2));
+        link.send(frame(60)).unwrap();
+        assert_eq!(wakes.load(Ordering::SeqCst), 2, "the network is away");
     }
 
     #[test]

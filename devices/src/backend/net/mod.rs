@@ -8,11 +8,14 @@
 //! Frames carry their [`Offload`]: work that the sender has left to whom it concerns, as real cards do. Who cannot pass
 //! it on does it by [`offload`].
 
+mod event_loop;
 mod link;
 pub mod offload;
 pub mod pcap;
 #[cfg(unix)]
 pub mod switch;
+#[cfg(target_os = "linux")]
+pub mod tap;
 pub mod user;
 
 use std::fmt;
@@ -43,7 +46,7 @@ pub struct Frame {
 pub struct Offload {
     /// The checksum of the transport protocol, if it is not complete.
     pub checksum: Option<PartialChecksum>,
-    /// The frame holds an IPv4 TCP segment with more than this many bytes of data, to be cut into pieces of that size.
+    /// The frame holds a TCP segment, over IPv4 or IPv6, with more than this many bytes of data, to be cut into pieces of that size.
     /// Comes with a partial checksum.
     pub segment_size: Option<u16>,
 }
@@ -76,8 +79,12 @@ pub trait NetworkBackend: Send + Sync {
     fn receive(&self) -> Option<Frame>;
 
     /// Sets who is called, on a thread of the backend's, when frames or room have come; it may be called without
-    /// either. Takes the place of an earlier one. What waits already is not announced.
+    /// either, and may do there what takes a while. Takes the place of an earlier one. What waits already is not
+    /// announced.
     fn attach(&self, ready: Ready);
+
+    /// Has [`Ready`] called soon.
+    fn call(&self);
 }
 
 /// A 48-bit address of a network card.

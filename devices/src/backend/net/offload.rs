@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, TcpPacket, checksum};
+use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket, checksum};
 
 use super::{ETHERNET_HEADER_SIZE, Frame, Offload, PartialChecksum};
 
@@ -27,37 +27,69 @@ pub fn complete_checksum(frame: &mut Frame) -> Option<()> {
     Some(())
 }
 
-/// Where the headers of an IPv4 TCP frame are.
+/// Bytes of an IPv6 header.
+const IPV6_HEADER_SIZE: usize = 40;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_TAG: u16 = 0x8100;
+
+/// What a frame holds behind its Ethernet header and tag, and where.
+fn network_layer(bytes: &[u8]) -> Option<(u16, usize)> {
+    let kind = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes);
+    match kind(ETHERNET_HEADER_SIZE - 2)? {
+        ETHERTYPE_TAG => Some((kind(ETHERNET_HEADER_SIZE + TAG_SIZE - 2)?, ETHERNET_HEADER_SIZE + TAG_SIZE)),
+        kind => Some((kind, ETHERNET_HEADER_SIZE)),
+    }
+}
+
+/// Whether a frame holds an IPv6 packet.
+pub fn is_ipv6(frame: &Frame) -> bool {
+    network_layer(&frame.bytes).is_some_and(|(kind, _)| kind == ETHERTYPE_IPV6)
+}
+
+/// Where the headers of a TCP frame are.
 struct TcpLayout {
+    is_ipv6: bool,
     ip: usize,
     tcp: usize,
     data: usize,
 }
 
 fn tcp_layout(bytes: &[u8]) -> Option<TcpLayout> {
-    let ethernet = EthernetFrame::new_checked(bytes).ok()?;
-    let tag = EthernetProtocol::Unknown(0x8100);
-    let ip = match ethernet.ethertype() {
-        EthernetProtocol::Ipv4 => ETHERNET_HEADER_SIZE,
-        kind if kind == tag && bytes.get(16..18) == Some(&[0x08, 0x00]) => ETHERNET_HEADER_SIZE + TAG_SIZE,
+    let (kind, ip) = network_layer(bytes)?;
+    let packet = bytes.get(ip..)?;
+    let (version, header_size, protocol) = match kind {
+        ETHERTYPE_IPV4 if packet.len() >= 20 => {
+            let header = Ipv4Packet::new_unchecked(packet);
+            (header.version(), usize::from(header.header_len()), header.next_header())
+        }
+        ETHERTYPE_IPV6 if packet.len() >= IPV6_HEADER_SIZE => {
+            let header = Ipv6Packet::new_unchecked(packet);
+            (header.version(), IPV6_HEADER_SIZE, header.next_header())
+        }
         _ => return None,
     };
-    let packet = bytes.get(ip..).filter(|packet| packet.len() >= 20)?;
-    let header = Ipv4Packet::new_unchecked(packet);
-    let header_size = usize::from(header.header_len());
-    if header.version() != 4 || header_size < 20 || header.next_header() != IpProtocol::Tcp {
+    let is_ipv6 = kind == ETHERTYPE_IPV6;
+    if version != if is_ipv6 { 6 } else { 4 } || header_size < 20 || protocol != IpProtocol::Tcp {
         return None;
     }
     let segment = packet.get(header_size..)?;
     let size = usize::from(TcpPacket::new_checked(segment).ok()?.header_len());
-    Some(TcpLayout { ip, tcp: ip + header_size, data: ip + header_size + size })
+    Some(TcpLayout { is_ipv6, ip, tcp: ip + header_size, data: ip + header_size + size })
+}
+
+/// Bytes of a frame's headers up to the end of the TCP header, which begins at `start`.
+pub fn tcp_headers_size(frame: &Frame, start: u16) -> u16 {
+    // The size of a TCP header is in the upper half of its byte 12, in words.
+    let words = frame.bytes.get(usize::from(start) + 12).map_or(5, |byte| u16::from(byte >> 4));
+    start.saturating_add(4 * words)
 }
 
 /// Cuts a frame with a large TCP segment into frames with segments of the size it asks for, which are complete. `None`
 /// if it holds no such segment.
 pub fn segment(frame: &Frame) -> Option<Vec<Frame>> {
     let size = usize::from(frame.offload.segment_size.filter(|size| *size != 0)?);
-    let TcpLayout { ip, tcp, data } = tcp_layout(&frame.bytes)?;
+    let TcpLayout { is_ipv6, ip, tcp, data } = tcp_layout(&frame.bytes)?;
     let (headers, payload) = frame.bytes.split_at_checked(data)?;
     let count = payload.len().div_ceil(size).max(1);
     let pieces = (0..count).map(|i| {
@@ -66,11 +98,17 @@ pub fn segment(frame: &Frame) -> Option<Vec<Frame>> {
         let mut bytes = Vec::with_capacity(data + piece.len());
         bytes.extend_from_slice(headers);
         bytes.extend_from_slice(piece);
-        let mut packet = Ipv4Packet::new_unchecked(&mut bytes[ip..]);
-        packet.set_total_len(u16::try_from(data - ip + piece.len()).ok()?);
-        packet.set_ident(packet.ident().wrapping_add(i as u16));
-        packet.fill_checksum();
-        let (source, destination) = (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()));
+        let (source, destination) = if is_ipv6 {
+            let mut packet = Ipv6Packet::new_unchecked(&mut bytes[ip..]);
+            packet.set_payload_len(u16::try_from(data - tcp + piece.len()).ok()?);
+            (IpAddress::Ipv6(packet.src_addr()), IpAddress::Ipv6(packet.dst_addr()))
+        } else {
+            let mut packet = Ipv4Packet::new_unchecked(&mut bytes[ip..]);
+            packet.set_total_len(u16::try_from(data - ip + piece.len()).ok()?);
+            packet.set_ident(packet.ident().wrapping_add(i as u16));
+            packet.fill_checksum();
+            (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()))
+        };
         let mut segment = TcpPacket::new_unchecked(&mut bytes[tcp..]);
         segment.set_seq_number(segment.seq_number() + i * size);
         if i != 0 {
@@ -153,6 +191,34 @@ mod tests {
                 }
                 assert!(joined == large(payload, size, tagged).bytes[ip + 40..]);
             }
+        }
+    }
+
+    #[test]
+    fn segments_over_ipv6_join_to_the_whole_again() {
+        let mut bytes = [&[2; 12][..], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 6, 64], &[1; 16], &[3; 16]].concat();
+        let tcp = bytes.len();
+        bytes.resize(tcp + 20, 0);
+        bytes[tcp + 12] = 0x50;
+        bytes.extend((0..2500).map(|i| (i % 251) as u8));
+        let checksum = Some(PartialChecksum { start: tcp as u16, offset: 16 });
+        let whole = Frame { bytes, offload: Offload { checksum, segment_size: Some(1000) } };
+        assert!(is_ipv6(&whole) && !is_ipv6(&large(1, 1, true)));
+        let pieces = segment(&whole).unwrap();
+        let mut joined = Vec::new();
+        for piece in &pieces {
+            let packet = Ipv6Packet::new_checked(&piece.bytes[14..]).unwrap();
+            let (from, to) = (IpAddress::Ipv6(packet.src_addr()), IpAddress::Ipv6(packet.dst_addr()));
+            assert_eq!(packet.total_len(), piece.bytes.len() - 14);
+            let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+            assert!(segment.verify_checksum(&from, &to));
+            assert_eq!(segment.seq_number(), TcpSeqNumber(0) + joined.len());
+            joined.extend_from_slice(segment.payload());
+        }
+        assert_eq!(pieces.len(), 3);
+        assert!(joined == whole.bytes[tcp + 20..]);
+        for length in 0..tcp + 20 {
+            assert!(segment(&Frame { bytes: whole.bytes[..length].into(), ..whole }).is_none(), "{length}");
         }
     }
 

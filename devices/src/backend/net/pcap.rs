@@ -21,10 +21,10 @@ const LINKTYPE_ETHERNET: u32 = 1;
 
 /// The capture file cannot be written.
 #[derive(Debug, thiserror::Error)]
-#[error("capture file {}: {source}; choose a place that can be written", path.display())]
+#[error("capture file {}: {reason}; choose a place that can be written", path.display())]
 pub struct CaptureError {
     path: PathBuf,
-    source: io::Error,
+    reason: io::Error,
 }
 
 /// A network whose frames are written to a file as they pass.
@@ -47,7 +47,7 @@ impl Capture {
             file.write_all(&header)?;
             Ok(file)
         };
-        let file = create().map_err(|source| CaptureError { path: path.into(), source })?;
+        let file = create().map_err(|reason| CaptureError { path: path.into(), reason })?;
         Ok(Arc::new(Self { network, path: path.into(), file: Mutex::new(Some(file)) }))
     }
 
@@ -92,6 +92,10 @@ impl NetworkBackend for Capture {
 
     fn attach(&self, ready: Ready) {
         self.network.attach(ready);
+    }
+
+    fn call(&self) {
+        self.network.call();
     }
 }
 

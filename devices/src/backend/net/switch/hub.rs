@@ -67,9 +67,18 @@ impl Hub {
     pub fn turn(&mut self, mark: impl Fn(&mut Frame)) -> (bool, Vec<u64>) {
         let now = Instant::now();
         let numbers: Vec<u64> = self.ports.keys().copied().collect();
+        let mut more = false;
+        for port in self.ports.values_mut() {
+            port.call();
+        }
         // No port is left out because another is busy.
-        let more = numbers.iter().fold(false, |more, number| self.take_from(*number, &mark, now) | more);
-        let gone = self.ports.iter_mut().filter_map(|(number, port)| (!port.flush()).then_some(*number)).collect();
+        for number in numbers {
+            more |= self.take_from(number, &mark, now);
+        }
+        for port in self.ports.values_mut() {
+            more |= port.flush();
+        }
+        let gone = self.ports.iter().filter_map(|(number, port)| port.has_ended().then_some(*number)).collect();
         (more, gone)
     }
 

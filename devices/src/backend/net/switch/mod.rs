@@ -6,8 +6,10 @@
 //! that the router has left in a file, and the others connect again. Frames of the guests' wait meanwhile.
 //!
 //! On the socket each frame comes behind its length, four bytes, most significant first: what QEMU's `stream` network
-//! speaks, so that its guests can join. A peer that breaks the format is cut off. Nothing that comes from a peer is
-//! trusted more than what comes from a guest: one port cannot speak for another (`addresses`), and all queues are bounded.
+//! speaks, so that its guests can join. Peers of our own kind know each other by their first frame (`port`), and leave
+//! checksums and large segments to the receiving guest. A peer that breaks the format is cut off. Nothing that comes from
+//! a peer is trusted more than what comes from a guest: one port cannot speak for another (`addresses`), and all queues
+//! are bounded.
 
 mod addresses;
 mod host_name;
@@ -19,18 +21,22 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
+use super::event_loop::{EventLoop, Threaded};
 use super::user::{Configuration, Forward, ROUTER_MAC, UserNetwork, UserNetworkError};
-use super::{Frame, Link, MacAddress, NetworkBackend};
-use crate::backend::Ready;
+use super::{Link, MacAddress, NetworkBackend};
 use hub::Hub;
 use place::{Hold, Place};
-use port::{End, Stream};
+use port::End;
+
+#[cfg(feature = "fuzzing")]
+pub use port::Stream;
+#[cfg(not(feature = "fuzzing"))]
+use port::Stream;
 
 const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
@@ -51,12 +57,12 @@ pub enum SwitchError {
     #[error("switch \"{0}\": use letters, digits, hyphens and underscores, 32 at most")]
     Name(String),
     /// A file cannot be made or used.
-    #[error("{}: {source}; set XDG_RUNTIME_DIR to a folder of your own, with a short path", path.display())]
+    #[error("{}: {reason}; set XDG_RUNTIME_DIR to a folder of your own, with a short path", path.display())]
     Folder {
         /// Which.
         path: PathBuf,
         /// The host's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// Others may enter the folder.
     #[error("{}: is not a folder of yours that nobody else may enter; remove it, or set XDG_RUNTIME_DIR", .0.display())]
@@ -77,13 +83,10 @@ pub enum SwitchError {
 
 /// A guest's connection to a switch.
 pub struct Switch {
-    link: Arc<Link>,
+    event_loop: EventLoop,
     name: String,
     number: (u32, Hold),
     forwards: Vec<Forward>,
-    waker: Arc<Waker>,
-    quit: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Switch {
@@ -120,12 +123,8 @@ impl Switch {
             Role::Holding { router, .. } => router.forwards().to_vec(),
             _ => Vec::new(),
         };
-        let quit = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("switch".into()).spawn({
-            let quit = quit.clone();
-            move || member.run(&quit)
-        })?;
-        Ok(Arc::new(Self { link, name: name.into(), number, forwards, waker, quit, thread: Some(thread) }))
+        let event_loop = EventLoop::start("switch", link, waker, move |quit| member.run(quit))?;
+        Ok(Arc::new(Self { event_loop, name: name.into(), number, forwards }))
     }
 
     /// An address for the guest's card that no other card on the switch has: the guests are numbered, and a number that
@@ -140,37 +139,9 @@ impl Switch {
     }
 }
 
-impl Drop for Switch {
-    fn drop(&mut self) {
-        self.quit.store(true, Ordering::Release);
-        // Fails only if the loop has ended.
-        let _ = self.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl NetworkBackend for Switch {
-    fn offloads(&self) -> bool {
-        self.link.offloads()
-    }
-
-    fn mtu(&self) -> u16 {
-        self.link.mtu()
-    }
-
-    fn send(&self, frame: Frame) -> Result<(), Frame> {
-        self.link.send(frame)
-    }
-
-    fn receive(&self) -> Option<Frame> {
-        self.link.receive()
-    }
-
-    fn attach(&self, ready: Ready) {
-        self.link.attach(ready);
+impl Threaded for Switch {
+    fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
     }
 }
 
@@ -207,7 +178,7 @@ impl Member {
         let uplink = self.take_number();
         self.poll.registry().register(&mut socket, token(uplink), Interest::READABLE | Interest::WRITABLE)?;
         self.hub.learn(false);
-        self.hub.add(uplink, End::Stream(Stream::new(socket)));
+        self.hub.add(uplink, End::Stream(Stream::greeting(socket)));
         self.role = Role::Joined { uplink };
         Ok(true)
     }
@@ -314,7 +285,7 @@ impl Member {
             }
             let number = self.take_number();
             match self.poll.registry().register(&mut socket, token(number), Interest::READABLE | Interest::WRITABLE) {
-                Ok(()) => self.hub.add(number, End::Stream(Stream::new(socket))),
+                Ok(()) => self.hub.add(number, End::Stream(Stream::greeting(socket))),
                 Err(error) => tracing::debug!("switch: a guest cannot be connected: {error}"),
             }
         }

@@ -42,7 +42,7 @@ impl Place {
         if name.is_empty() || name.len() > 32 || !name.bytes().all(plain) {
             return Err(SwitchError::Name(name.into()));
         }
-        let error = |source| SwitchError::Folder { path: folder.into(), source };
+        let error = |reason| SwitchError::Folder { path: folder.into(), reason };
         match DirBuilder::new().mode(0o700).create(folder) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(error(source)),
             _ => {}
@@ -83,7 +83,7 @@ impl Place {
                 Err(TryLockError::Error(error)) => Err(error),
             }
         };
-        hold().map_err(|source| SwitchError::Folder { path: path.clone(), source })
+        hold().map_err(|reason| SwitchError::Folder { path: path.clone(), reason })
     }
 
     /// The right to be the switch. `None` if somebody else has it.

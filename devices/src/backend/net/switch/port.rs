@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use mio::net::UnixStream;
 
 use crate::backend::net::user::UserNetwork;
-use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, LARGEST_FRAME, NetworkBackend, NetworkEnd, offload};
+use crate::backend::net::{
+    ETHERNET_HEADER_SIZE, Frame, LARGEST_FRAME, NetworkBackend, NetworkEnd, Offload, PartialChecksum, offload,
+};
 
 /// A port that has been full for this long is stuck: what is for it is dropped until it takes something.
 pub const PATIENCE: Duration = Duration::from_millis(100);
@@ -17,6 +19,23 @@ const LENGTH_SIZE: usize = 4;
 const CHUNK: usize = 256 << 10;
 /// Bytes that wait for a stream to take them, beyond which it gets no further frame.
 const MOST_WAITING: usize = 1 << 20;
+
+/// Set in the length of a frame with an [`Offload`].
+const INCOMPLETE: u32 = 1 << 31;
+/// Bytes of an offload on a stream.
+const OFFLOAD_SIZE: usize = 6;
+/// The frame that tells a peer that it may send frames with an [`Offload`]. Others pass it to their guests, which know
+/// nothing of it: its destination is for direct neighbours only (IEEE 802.1Q §8.6.3), its EtherType for experiments.
+const GREETING: &[u8] = b"\x01\x80\xc2\x00\x00\x0e\x52\x55\x0a\x00\x02\x02\x88\xb5vervet: frames may be incomplete  ";
+
+/// Reads an offload for a frame of `length` bytes. `None` if it leads out of the frame.
+fn offload_of(bytes: &[u8], length: usize) -> Option<Offload> {
+    let number = |at: usize| bytes.get(at..)?.first_chunk().copied().map(u16::from_be_bytes);
+    let (start, offset, size) = (number(0)?, number(2)?, number(4)?);
+    let inside = usize::from(start) + usize::from(offset) + 2 <= length;
+    let segment_size = Some(size).filter(|size| *size != 0);
+    inside.then_some(Offload { checksum: Some(PartialChecksum { start, offset }), segment_size })
+}
 
 /// Where a port leads.
 pub enum End {
@@ -74,18 +93,33 @@ impl Port {
         now.saturating_duration_since(self.took) >= PATIENCE
     }
 
-    /// To be called at the end of a batch. Whether the port is still there is the answer.
+    /// Lets this process's card put its frames into the queue. To be called at the beginning of a batch.
+    pub fn call(&mut self) {
+        if let End::Card(end) = &mut self.end {
+            // What it has is taken now.
+            let _ = end.flush();
+        }
+    }
+
+    /// To be called at the end of a batch. Whether there is more to be taken from here is the answer.
     pub fn flush(&mut self) -> bool {
         match &mut self.end {
-            End::Card(end) => end.flush(),
+            End::Card(end) => return end.flush(),
             End::Router(_) => {}
             End::Stream(stream) => stream.flush(),
         }
-        !matches!(&self.end, End::Stream(Stream { ended: true, .. }))
+        false
+    }
+
+    /// Whether nobody is there any more.
+    pub fn has_ended(&self) -> bool {
+        matches!(&self.end, End::Stream(Stream { ended: true, .. }))
     }
 }
 
-/// A connection over which frames pass, each behind its length.
+/// A connection over which frames pass, each behind its length. If the peer has sent the [`GREETING`], frames may be
+/// incomplete: the highest bit of the length is set then, and three numbers of two bytes follow, most significant byte
+/// first: where the bytes of the partial checksum begin and, from there, its field; and the size of segments, or zero.
 pub struct Stream {
     socket: UnixStream,
     /// Bytes that came, those before `parsed` being done with. Never more than two frames and a chunk.
@@ -97,15 +131,26 @@ pub struct Stream {
     readable: bool,
     writable: bool,
     ended: bool,
+    /// The peer takes frames with an [`Offload`].
+    offloads: bool,
 }
 
 impl Stream {
     /// Takes a socket over that does not block.
     pub fn new(socket: UnixStream) -> Self {
         let (input, output) = (Vec::new(), Vec::new());
-        Self { socket, input, parsed: 0, output, written: 0, readable: true, writable: true, ended: false }
+        let (readable, writable) = (true, true);
+        Self { socket, input, parsed: 0, output, written: 0, readable, writable, ended: false, offloads: false }
     }
 
+    /// The same, and tells the peer that frames may come with an [`Offload`].
+    pub fn greeting(socket: UnixStream) -> Self {
+        let mut stream = Self::new(socket);
+        stream.put(&Frame { bytes: GREETING.into(), ..Frame::default() });
+        stream
+    }
+
+    /// The connection.
     pub fn socket(&mut self) -> &mut UnixStream {
         &mut self.socket
     }
@@ -116,7 +161,8 @@ impl Stream {
         self.writable |= writable;
     }
 
-    fn receive(&mut self) -> Option<Frame> {
+    /// The next frame, if all of it is there.
+    pub fn receive(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = self.parse() {
                 return Some(frame);
@@ -132,16 +178,23 @@ impl Stream {
         loop {
             let rest = &self.input[self.parsed..];
             let (length, rest) = rest.split_first_chunk::<LENGTH_SIZE>()?;
-            let length = u32::from_be_bytes(*length) as usize;
+            let word = u32::from_be_bytes(*length);
+            let length = (word & !INCOMPLETE) as usize;
             if length > LARGEST_FRAME {
                 tracing::debug!("switch: a peer announces a frame of {length} bytes, and is cut off");
                 self.ended = true;
                 return None;
             }
-            let bytes = rest.get(..length)?;
-            self.parsed += LENGTH_SIZE + length;
-            if length >= ETHERNET_HEADER_SIZE {
-                return Some(Frame { bytes: bytes.to_vec(), ..Frame::default() });
+            let header = if word & INCOMPLETE != 0 { OFFLOAD_SIZE } else { 0 };
+            let (offload, bytes) = rest.get(..header + length)?.split_at(header);
+            self.parsed += LENGTH_SIZE + header + length;
+            let offload = if offload.is_empty() { Some(Offload::default()) } else { offload_of(offload, length) };
+            if bytes == GREETING {
+                self.offloads = true;
+            } else if let Some(offload) = offload
+                && length >= ETHERNET_HEADER_SIZE
+            {
+                return Some(Frame { bytes: bytes.to_vec(), offload });
             }
         }
     }
@@ -168,20 +221,36 @@ impl Stream {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether another frame may be sent.
+    pub fn has_room(&self) -> bool {
         self.output.len() - self.written < MOST_WAITING
     }
 
-    /// Frames on a stream are complete ones.
-    fn send(&mut self, frame: Frame) {
+    /// Sends a frame; what the peer would not take in it is completed.
+    pub fn send(&mut self, frame: Frame) {
+        if self.offloads {
+            return self.put(&frame);
+        }
         for frame in offload::complete(frame).unwrap_or_default() {
-            // No frame comes near 4 GiB.
-            self.output.extend((frame.bytes.len() as u32).to_be_bytes());
-            self.output.extend_from_slice(&frame.bytes);
+            self.put(&frame);
         }
     }
 
-    fn flush(&mut self) {
+    fn put(&mut self, frame: &Frame) {
+        // No frame comes near 2 GiB.
+        let length = frame.bytes.len() as u32;
+        if let Some(PartialChecksum { start, offset }) = frame.offload.checksum {
+            self.output.extend((length | INCOMPLETE).to_be_bytes());
+            let size = frame.offload.segment_size.unwrap_or(0);
+            self.output.extend([start, offset, size].map(u16::to_be_bytes).as_flattened());
+        } else {
+            self.output.extend(length.to_be_bytes());
+        }
+        self.output.extend_from_slice(&frame.bytes);
+    }
+
+    /// Writes what the peer takes.
+    pub fn flush(&mut self) {
         while self.writable && !self.ended && self.written < self.output.len() {
             match self.socket.write(&self.output[self.written..]) {
                 Ok(0) => self.ended = true,
@@ -249,13 +318,61 @@ mod tests {
     }
 
     #[test]
+    fn peers_of_our_kind_take_incomplete_frames_and_others_complete_ones() {
+        let offload = Offload { checksum: Some(PartialChecksum { start: 34, offset: 16 }), segment_size: Some(1000) };
+        let mut bytes = [&[2; 12][..], &[8, 0, 0x45]].concat();
+        bytes.resize(54 + 2500, 7);
+        (bytes[23], bytes[46]) = (6, 0x50);
+        let frame = Frame { bytes, offload };
+        let sockets = || {
+            let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+            [one, other].map(|socket| {
+                socket.set_nonblocking(true).unwrap();
+                UnixStream::from_std(socket)
+            })
+        };
+        let [one, other] = sockets();
+        let (mut one, mut other) = (Stream::greeting(one), Stream::greeting(other));
+        one.flush();
+        other.flush();
+        for stream in [&mut one, &mut other] {
+            assert!(receive(stream).is_empty(), "the greeting is no frame");
+        }
+        one.send(frame.clone());
+        one.send(Frame { bytes: vec![1; 60], ..Frame::default() });
+        one.flush();
+        other.ready(true, true);
+        assert!(other.receive() == Some(frame.clone()));
+        assert_eq!(other.receive(), Some(Frame { bytes: vec![1; 60], ..Frame::default() }));
+
+        let [one, other] = sockets();
+        let (mut one, mut other) = (Stream::greeting(one), Stream::new(other));
+        one.send(frame);
+        one.flush();
+        assert_eq!(receive(&mut other).iter().map(Vec::len).collect::<Vec<_>>(), [1054, 1054, 554]);
+    }
+
+    #[test]
+    fn offloads_that_lead_out_of_their_frame_are_dropped_with_it() {
+        let (mut stream, mut peer) = pair();
+        for (start, offset, is_sound) in [(10u16, 8u16, true), (10, 9, false), (0xffff, 0xffff, false), (0, 18, true)] {
+            peer.write_all(&(20 | INCOMPLETE).to_be_bytes()).unwrap();
+            peer.write_all([start, offset, 0].map(u16::to_be_bytes).as_flattened()).unwrap();
+            peer.write_all(&[3; 20]).unwrap();
+            assert_eq!(receive(&mut stream).len(), usize::from(is_sound), "{start} {offset}");
+        }
+        assert!(!stream.ended);
+    }
+
+    #[test]
     fn what_waits_for_a_peer_is_bounded_and_arrives() {
         let (stream, mut peer) = pair();
         let mut port = Port::new(End::Stream(stream));
         let frame = |number: u32| Frame { bytes: number.to_be_bytes().repeat(300), ..Frame::default() };
         let mut sent = 0;
         while port.send(frame(sent), Instant::now()).is_ok() {
-            assert!(port.flush());
+            port.flush();
+            assert!(!port.has_ended());
             sent += 1;
         }
         let End::Stream(stream) = &mut port.end else { panic!() };
@@ -268,7 +385,8 @@ mod tests {
             }
             let End::Stream(stream) = &mut port.end else { panic!() };
             stream.ready(true, true);
-            assert!(port.flush());
+            port.flush();
+            assert!(!port.has_ended());
         }
         for (number, bytes) in all.chunks(1204).enumerate() {
             assert_eq!(bytes[..4], 1200u32.to_be_bytes());

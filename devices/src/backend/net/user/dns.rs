@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry};
 
+use super::ipv6::NAME_SERVER_V6;
 use super::output::Output;
 use super::{Kind, NAME_SERVER, token};
 
@@ -61,7 +62,7 @@ fn servers_of(text: &str) -> Vec<SocketAddr> {
 }
 
 struct Query {
-    guest: SocketAddrV4,
+    guest: SocketAddr,
     message: Vec<u8>,
     socket: UdpSocket,
     attempts: usize,
@@ -70,8 +71,8 @@ struct Query {
 
 /// The resolver library of the host, on a thread of its own.
 struct Library {
-    questions: SyncSender<(SocketAddrV4, Vec<u8>)>,
-    answers: Receiver<(SocketAddrV4, Vec<u8>)>,
+    questions: SyncSender<(SocketAddr, Vec<u8>)>,
+    answers: Receiver<(SocketAddr, Vec<u8>)>,
 }
 
 /// The name server.
@@ -101,7 +102,7 @@ impl NameServer {
     /// nobody else is asked for.
     pub fn query(
         &mut self,
-        guest: SocketAddrV4,
+        guest: SocketAddr,
         message: &[u8],
         inside: impl Fn(&str) -> Option<Ipv4Addr>,
         registry: &Registry,
@@ -132,7 +133,7 @@ impl NameServer {
         }
     }
 
-    fn open(&mut self, guest: SocketAddrV4, message: &[u8], registry: &Registry) -> io::Result<()> {
+    fn open(&mut self, guest: SocketAddr, message: &[u8], registry: &Registry) -> io::Result<()> {
         let id = self.next;
         self.next += 1;
         let socket = ask(id, self.servers[0], message, registry)?;
@@ -217,8 +218,9 @@ fn ask(id: u64, server: SocketAddr, message: &[u8], registry: &Registry) -> io::
     Ok(socket)
 }
 
-fn answer(output: &mut Output, guest: SocketAddrV4, message: &[u8]) {
-    output.datagram(SocketAddrV4::new(NAME_SERVER, PORT), guest, message);
+fn answer(output: &mut Output, guest: SocketAddr, message: &[u8]) {
+    let own = if guest.is_ipv4() { IpAddr::V4(NAME_SERVER) } else { NAME_SERVER_V6.into() };
+    output.datagram((own, PORT), guest, message);
 }
 
 /// An answer to `query` that tells of an error. It has no sections, which RFC 1035 permits where the question cannot be
@@ -292,8 +294,8 @@ impl<'a> Question<'a> {
 
 impl Library {
     fn start(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
-        let (questions, asked) = sync_channel::<(SocketAddrV4, Vec<u8>)>(MOST_QUERIES);
-        let (answered, answers): (Sender<(SocketAddrV4, Vec<u8>)>, _) = channel();
+        let (questions, asked) = sync_channel::<(SocketAddr, Vec<u8>)>(MOST_QUERIES);
+        let (answered, answers): (Sender<(SocketAddr, Vec<u8>)>, _) = channel();
         std::thread::Builder::new().name("name-resolver".into()).spawn(move || {
             // Ends with the network, which holds the other end.
             while let Ok((guest, message)) = asked.recv() {

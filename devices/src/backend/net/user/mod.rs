@@ -2,21 +2,26 @@
 //!
 //! | address | who |
 //! |---|---|
-//! | 10.0.2.2 | the router, and the host's loopback if that was opened |
-//! | 10.0.2.3 | the name server |
+//! | 10.0.2.2, fd76:6572:7665:2::2 | the router, and the host's loopback if that was opened |
+//! | 10.0.2.3, fd76:6572:7665:2::3 | the name server |
 //! | 10.0.2.15 … 10.0.2.254 | guests, by DHCP |
+//! | others of fd76:6572:7665:2::/64 | guests, by advertisements of the router (`ipv6`) |
 //!
 //! One thread runs an event loop over the host's sockets and the cable of the guest; it sleeps while nothing happens.
-//! The router answers ARP (`output`), DHCP (`dhcp`), pings and DNS (`dns`) itself, and turns TCP connections
+//! The router answers ARP (`output`), neighbour discovery (`ipv6`), DHCP (`dhcp`), pings and DNS (`dns`) itself, and turns TCP connections
 //! (`tcp`), UDP datagrams (`udp`) and pings of others (`echo`) into the host's, as far as the rules (`policy`)
 //! allow.
 //!
-//! Everything that a guest or a peer can make grow has a bound: queues, flows, mappings, queries, fragments.
+//! Of IPv6, TCP and datagrams that fit the network's MTU pass, where the host has it; pings reach the router.
+//!
+//! Everything that a guest or a peer can make grow has a bound: queues, flows, mappings, queries, fragments, neighbours.
 
 mod dhcp;
 mod dns;
 mod echo;
 mod forward;
+mod ip;
+mod ipv6;
 mod output;
 mod policy;
 mod reassembly;
@@ -27,22 +32,22 @@ mod tests;
 mod udp;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UdpSocket};
 use mio::{Events, Interest, Poll, Token, Waker};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4DstUnreachable, Icmpv4Message,
-    Icmpv4Packet, IpAddress, IpProtocol, Ipv4Packet, UdpPacket,
+    Icmpv4Packet, Icmpv6DstUnreachable, IpProtocol, Ipv4Packet, UdpPacket,
 };
 
-use super::{Frame, Link, MacAddress, NetworkBackend};
-use crate::backend::Ready;
+use super::event_loop::{EventLoop, Threaded};
+use super::{Frame, Link, MacAddress};
+use ip::Packet;
 use output::Output;
 use policy::{Policy, Target};
 
@@ -169,12 +174,12 @@ pub enum UserNetworkError {
     #[error("host name \"{0}\": use letters, digits and hyphens, 63 at most")]
     HostName(String),
     /// A port of the host's cannot be listened to.
-    #[error("port forward {forward}: the host does not let us listen there: {source}; choose another port")]
+    #[error("port forward {forward}: the host does not let us listen there: {reason}; choose another port")]
     Forward {
         /// Which one.
         forward: Forward,
         /// The host's reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The host has no threads or sockets left.
     #[error("the user network cannot be started: {0}")]
@@ -183,11 +188,8 @@ pub enum UserNetworkError {
 
 /// A running network.
 pub struct UserNetwork {
-    link: Arc<Link>,
+    event_loop: EventLoop,
     forwards: Vec<Forward>,
-    waker: Arc<Waker>,
-    quit: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
     /// How often the loop went round.
     #[cfg(test)]
     rounds: Arc<std::sync::atomic::AtomicU64>,
@@ -198,19 +200,12 @@ impl UserNetwork {
     pub fn start(configuration: Configuration) -> Result<Arc<Self>, UserNetworkError> {
         let (router, link, waker, forwards) = Router::new(configuration)?;
         raise_open_files();
-        let quit = Arc::new(AtomicBool::new(false));
         #[cfg(test)]
         let rounds = router.rounds.clone();
-        let thread = std::thread::Builder::new().name("user-network".into()).spawn({
-            let quit = quit.clone();
-            move || router.run(&quit)
-        })?;
+        let event_loop = EventLoop::start("user-network", link, waker, move |quit| router.run(quit))?;
         Ok(Arc::new(Self {
-            link,
+            event_loop,
             forwards,
-            waker,
-            quit,
-            thread: Some(thread),
             #[cfg(test)]
             rounds,
         }))
@@ -222,37 +217,36 @@ impl UserNetwork {
     }
 }
 
-impl Drop for UserNetwork {
-    fn drop(&mut self) {
-        self.quit.store(true, Ordering::Release);
-        // Fails only if the loop has ended.
-        let _ = self.waker.wake();
-        if let Some(thread) = self.thread.take() {
-            // A panic was reported when it happened.
-            let _ = thread.join();
-        }
+impl Threaded for UserNetwork {
+    fn event_loop(&self) -> &EventLoop {
+        &self.event_loop
     }
 }
 
-impl NetworkBackend for UserNetwork {
-    fn offloads(&self) -> bool {
-        self.link.offloads()
+/// A network without a thread, which does what there is to be done when it is told to: for fuzz targets.
+#[cfg(feature = "fuzzing")]
+pub struct StillNetwork {
+    router: Router,
+    link: Arc<Link>,
+    events: Events,
+}
+
+#[cfg(feature = "fuzzing")]
+impl StillNetwork {
+    /// A network.
+    pub fn new(configuration: Configuration) -> Result<Self, UserNetworkError> {
+        let (router, link, ..) = Router::new(configuration)?;
+        Ok(Self { router, link, events: Events::with_capacity(64) })
     }
 
-    fn mtu(&self) -> u16 {
-        self.link.mtu()
+    /// The card's end of its cable.
+    pub fn link(&self) -> &Link {
+        &self.link
     }
 
-    fn send(&self, frame: Frame) -> Result<(), Frame> {
-        self.link.send(frame)
-    }
-
-    fn receive(&self) -> Option<Frame> {
-        self.link.receive()
-    }
-
-    fn attach(&self, ready: Ready) {
-        self.link.attach(ready);
+    /// Does what there is to be done.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.router.turn(&mut self.events, Some(Duration::ZERO))
     }
 }
 
@@ -292,6 +286,8 @@ struct Router {
     udp_forwards: Vec<udp::Forward>,
     /// When connections are accepted again after the host lacked something.
     accept_again: Option<Instant>,
+    /// When the network is advertised next, once a guest speaks IPv6.
+    advertise_at: Option<Instant>,
     buffer: Vec<u8>,
     poll: Poll,
     #[cfg(test)]
@@ -341,6 +337,7 @@ impl Router {
             listeners: Vec::new(),
             udp_forwards: Vec::new(),
             accept_again: None,
+            advertise_at: None,
             buffer: vec![0; udp::LARGEST],
             poll,
             #[cfg(test)]
@@ -356,7 +353,7 @@ impl Router {
             .into_iter()
             .map(|forward| match router.listen(&forward) {
                 Ok(host) => Ok(Forward { host, ..forward }),
-                Err(source) => Err(UserNetworkError::Forward { forward, source }),
+                Err(reason) => Err(UserNetworkError::Forward { forward, reason }),
             })
             .collect();
         Ok((router, link, waker, forwards?))
@@ -395,42 +392,48 @@ impl Router {
         while !quit.load(Ordering::Acquire) {
             #[cfg(test)]
             self.rounds.fetch_add(1, Ordering::SeqCst);
-            let more = self.receive_batch();
-            self.serve();
-            let timeout = if more {
-                Some(Duration::ZERO)
-            } else {
-                self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
-            };
-            match self.poll.poll(&mut events, timeout) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    tracing::error!("the user network ends: {error}");
-                    return;
-                }
+            if let Err(error) = self.turn(&mut events, None) {
+                tracing::error!("the user network ends: {error}");
+                return;
             }
-            for event in &events {
-                match kind_and_number(event.token()) {
-                    Some((Kind::Tcp, id)) => self.flows.ready(id, event, &self.clock, &mut self.output),
-                    Some((Kind::Udp, id)) => self.mappings.ready(id),
-                    Some((Kind::Ping, id)) => self.pings.ready(id),
-                    Some((Kind::Dns, id)) => self.dns.ready(id),
-                    Some((Kind::Listener, index)) => {
-                        if let Some(listener) = self.listeners.get_mut(index as usize) {
-                            listener.readable = true;
-                        }
-                    }
-                    Some((Kind::UdpForward, index)) => {
-                        if let Some(forward) = self.udp_forwards.get_mut(index as usize) {
-                            forward.ready();
-                        }
-                    }
-                    Some((Kind::Waker, _)) | None => {}
-                }
-            }
-            self.expire();
         }
+    }
+
+    /// Does what there is to be done, and waits for more, not longer than `longest`.
+    fn turn(&mut self, events: &mut Events, longest: Option<Duration>) -> io::Result<()> {
+        self.output.flush();
+        let more = self.receive_batch();
+        let called = self.serve();
+        let timeout = if more || called {
+            Some(Duration::ZERO)
+        } else {
+            self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+        };
+        match self.poll.poll(events, timeout.into_iter().chain(longest).min()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        for event in &*events {
+            match kind_and_number(event.token()) {
+                Some((Kind::Tcp, id)) => self.flows.ready(id, event, &self.clock, &mut self.output),
+                Some((Kind::Udp, id)) => self.mappings.ready(id),
+                Some((Kind::Ping, id)) => self.pings.ready(id),
+                Some((Kind::Dns, id)) => self.dns.ready(id),
+                Some((Kind::Listener, index)) => {
+                    if let Some(listener) = self.listeners.get_mut(index as usize) {
+                        listener.readable = true;
+                    }
+                }
+                Some((Kind::UdpForward, index)) => {
+                    if let Some(forward) = self.udp_forwards.get_mut(index as usize) {
+                        forward.ready();
+                    }
+                }
+                Some((Kind::Waker, _)) | None => {}
+            }
+        }
+        self.expire();
+        Ok(())
     }
 
     /// Takes frames of the guest's. Whether there may be more is the answer.
@@ -444,8 +447,8 @@ impl Router {
         true
     }
 
-    /// Does what can be done without waiting.
-    fn serve(&mut self) {
+    /// Does what can be done without waiting. Whether there may be more by now is the answer.
+    fn serve(&mut self) -> bool {
         let Self { flows, mappings, pings, dhcp, dns, udp_forwards, output, buffer, clock, poll, .. } = self;
         dns.run(poll.registry(), output, buffer);
         pings.run(output, buffer);
@@ -457,7 +460,7 @@ impl Router {
         flows.run(clock, output);
         self.accept();
         self.flows.run(&self.clock, &mut self.output);
-        self.output.flush();
+        self.output.flush()
     }
 
     fn accept(&mut self) {
@@ -496,6 +499,7 @@ impl Router {
             self.dns.deadline(),
             self.fragments.deadline(),
             self.accept_again,
+            self.advertise_at,
         ]
         .into_iter()
         .flatten()
@@ -510,6 +514,7 @@ impl Router {
         self.dns.expire(now, self.poll.registry(), &mut self.output);
         self.fragments.expire(now);
         self.accept_again = self.accept_again.filter(|at| *at > now);
+        self.advertise_again(now);
     }
 
     /// Takes a frame of the guest's. `None` if it was malformed or not for the router.
@@ -523,6 +528,7 @@ impl Router {
         match ethernet.ethertype() {
             EthernetProtocol::Arp => self.arp(ethernet.payload(), source),
             EthernetProtocol::Ipv4 => self.packet(frame, ethernet.payload(), source),
+            EthernetProtocol::Ipv6 => self.packet_v6(frame, ethernet.payload(), source),
             _ => None,
         }
     }
@@ -568,60 +574,72 @@ impl Router {
         self.whole_packet(frame, packet, source)
     }
 
-    /// Takes a packet that is no fragment. `frame` tells what was left undone in it.
+    fn packet_v6(&mut self, frame: &Frame, bytes: &[u8], source: MacAddress) -> Option<()> {
+        let packet = Packet::parse(bytes)?;
+        // Only who looks for an address has none (RFC 4862 §5.4).
+        let is_known = match packet.source {
+            IpAddr::V6(address) if address.is_unspecified() => packet.protocol == IpProtocol::Icmpv6,
+            address => self.output.learn(address, source, Instant::now()),
+        };
+        if !is_known {
+            tracing::debug!("user network: a packet from {} by {source} was dropped", packet.source);
+            return None;
+        }
+        match packet.protocol {
+            IpProtocol::Tcp => self.tcp(frame, &packet),
+            IpProtocol::Udp => self.udp(frame, &packet, source),
+            IpProtocol::Icmpv6 => self.icmpv6(&packet, source),
+            // Reports of group members, fragments, what nobody here knows.
+            _ => None,
+        }
+    }
+
+    /// Takes an IPv4 packet that is no fragment. `frame` tells what was left undone in it.
     fn whole_packet(&mut self, frame: &Frame, packet: &[u8], source: MacAddress) -> Option<()> {
-        let header = Ipv4Packet::new_unchecked(packet);
-        match header.next_header() {
-            IpProtocol::Tcp => {
-                if !tcp::is_sound(frame, packet) {
-                    return None;
-                }
-                let (policy, name_server) = (self.policy, self.dns.stream_target());
-                let target = |remote| match policy.target(remote) {
-                    Target::Host(address) => tcp::Verdict::Connect(address),
-                    Target::NameServer => name_server.map_or(tcp::Verdict::Refuse, tcp::Verdict::Connect),
-                    Target::Refused => tcp::Verdict::Refuse,
-                    Target::Martian => tcp::Verdict::Ignore,
-                };
-                self.flows.receive(packet, target, self.poll.registry(), &self.clock, &mut self.output);
-                Some(())
-            }
-            IpProtocol::Udp => self.udp(frame, packet, source),
-            IpProtocol::Icmp => self.icmp(packet),
+        let packet = Packet::parse(packet)?;
+        match packet.protocol {
+            IpProtocol::Tcp => self.tcp(frame, &packet),
+            IpProtocol::Udp => self.udp(frame, &packet, source),
+            IpProtocol::Icmp => self.icmp(packet.bytes),
             _ => {
-                self.unreachable(packet, Icmpv4DstUnreachable::ProtoUnreachable);
+                self.unreachable(packet.bytes, Icmpv4DstUnreachable::ProtoUnreachable);
                 None
             }
         }
     }
 
-    fn udp(&mut self, frame: &Frame, packet: &[u8], source: MacAddress) -> Option<()> {
-        let header = Ipv4Packet::new_unchecked(packet);
-        let udp = UdpPacket::new_checked(header.payload()).ok()?;
-        let (from, to) = (header.src_addr(), header.dst_addr());
-        if frame.offload.checksum.is_none() && !udp.verify_checksum(&IpAddress::Ipv4(from), &IpAddress::Ipv4(to)) {
+    fn tcp(&mut self, frame: &Frame, packet: &Packet<'_>) -> Option<()> {
+        if !tcp::is_sound(frame, packet) {
             return None;
         }
-        let guest = SocketAddrV4::new(from, udp.src_port());
-        let remote = SocketAddrV4::new(to, udp.dst_port());
-        if udp.dst_port() == dhcp::SERVER_PORT && (to == Ipv4Addr::BROADCAST || to == ROUTER) {
-            let (output, now) = (&self.output, Instant::now());
-            let taken = |address| output.is_taken(address, source, now);
-            let (answer, change) = self.dhcp.answer(udp.payload(), source, taken, now);
-            match change {
-                dhcp::Change::Leased(address, until) => self.output.lease(address, source, until),
-                dhcp::Change::Released(address) => self.output.release(address),
-                dhcp::Change::None => {}
-            }
-            if let Some(answer) = answer {
-                let server = SocketAddrV4::new(ROUTER, dhcp::SERVER_PORT);
-                self.output.datagram(server, SocketAddrV4::new(answer.to, dhcp::CLIENT_PORT), &answer.message);
-            }
-            return Some(());
+        let (policy, name_server) = (self.policy, self.dns.stream_target());
+        let target = |remote: SocketAddr| match policy.target(remote) {
+            Target::Host(address) => tcp::Verdict::Connect(address),
+            Target::NameServer => name_server.map_or(tcp::Verdict::Refuse, tcp::Verdict::Connect),
+            Target::Refused => tcp::Verdict::Refuse,
+            Target::Martian => tcp::Verdict::Ignore,
+        };
+        self.flows.receive(packet, target, self.poll.registry(), &self.clock, &mut self.output);
+        Some(())
+    }
+
+    fn udp(&mut self, frame: &Frame, packet: &Packet<'_>, source: MacAddress) -> Option<()> {
+        let udp = UdpPacket::new_checked(packet.payload).ok()?;
+        let (from, to) = packet.ends();
+        if frame.offload.checksum.is_none() && !udp.verify_checksum(&from, &to) {
+            return None;
         }
-        if to == ROUTER && self.udp_forwards.iter_mut().any(|forward| forward.send(guest, remote.port(), udp.payload()))
-        {
-            return Some(());
+        let guest = SocketAddr::new(packet.source, udp.src_port());
+        let remote = SocketAddr::new(packet.destination, udp.dst_port());
+        if let (SocketAddr::V4(guest), SocketAddr::V4(remote)) = (guest, remote) {
+            if remote.port() == dhcp::SERVER_PORT && (*remote.ip() == Ipv4Addr::BROADCAST || *remote.ip() == ROUTER) {
+                self.dhcp(udp.payload(), source);
+                return Some(());
+            }
+            let mut forwards = self.udp_forwards.iter_mut();
+            if *remote.ip() == ROUTER && forwards.any(|forward| forward.send(guest, remote.port(), udp.payload())) {
+                return Some(());
+            }
         }
         match self.policy.target(remote) {
             Target::NameServer => {
@@ -634,10 +652,28 @@ impl Router {
                     tracing::debug!("user network: a datagram to {host} was dropped: {error}");
                 }
             }
-            Target::Refused => self.unreachable(packet, Icmpv4DstUnreachable::PortUnreachable),
+            Target::Refused if remote.is_ipv4() => {
+                self.unreachable(packet.bytes, Icmpv4DstUnreachable::PortUnreachable);
+            }
+            Target::Refused => self.unreachable_v6(packet, Icmpv6DstUnreachable::PortUnreachable),
             Target::Martian => {}
         }
         Some(())
+    }
+
+    fn dhcp(&mut self, request: &[u8], source: MacAddress) {
+        let (output, now) = (&self.output, Instant::now());
+        let taken = |address| output.is_taken(address, source, now);
+        let (answer, change) = self.dhcp.answer(request, source, taken, now);
+        match change {
+            dhcp::Change::Leased(address, until) => self.output.lease(address, source, until),
+            dhcp::Change::Released(address) => self.output.release(address),
+            dhcp::Change::None => {}
+        }
+        if let Some(answer) = answer {
+            let server = SocketAddrV4::new(ROUTER, dhcp::SERVER_PORT);
+            self.output.datagram(server, SocketAddrV4::new(answer.to, dhcp::CLIENT_PORT), &answer.message);
+        }
     }
 
     fn icmp(&mut self, packet: &[u8]) -> Option<()> {

@@ -1,26 +1,27 @@
 //! The way to the guest: building frames, and the table of who has which address.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress,
-    IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket,
+    IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, UdpPacket,
 };
 
-use super::{ROUTER, ROUTER_MAC, is_guest};
+use super::ip::{self, IPV4_HEADER_SIZE, IPV6_HEADER_SIZE};
+use super::{ROUTER, ROUTER_MAC, ipv6, is_guest};
 use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, MacAddress, NetworkEnd};
 
-/// Bytes of an IPv4 header without options.
-pub const IPV4_HEADER_SIZE: usize = 20;
 const UDP_HEADER_SIZE: usize = 8;
 /// Hops that packets of the router's may make.
 const HOP_LIMIT: u8 = 64;
 /// How long an address stays with a card that is silent, unless it was leased.
 const SILENCE: Duration = Duration::from_secs(60);
-/// Packets that wait for an answer to ARP.
+/// Addresses of guests that are known at a time: guests pick their own of IPv6.
+const MOST_NEIGHBOURS: usize = 4096;
+/// Packets that wait for an answer to ARP or neighbour discovery.
 const MOST_UNRESOLVED: usize = 16;
 
 struct Neighbour {
@@ -33,9 +34,8 @@ struct Neighbour {
 pub struct Output {
     end: NetworkEnd,
     mtu: u16,
-    /// Never more than there are addresses for guests.
-    neighbours: HashMap<Ipv4Addr, Neighbour>,
-    unresolved: VecDeque<(Ipv4Addr, Frame)>,
+    neighbours: HashMap<IpAddr, Neighbour>,
+    unresolved: VecDeque<(IpAddr, Frame)>,
     ident: u16,
     sent: u64,
 }
@@ -59,8 +59,8 @@ impl Output {
     }
 
     /// See [`NetworkEnd::flush`].
-    pub fn flush(&mut self) {
-        self.end.flush();
+    pub fn flush(&mut self) -> bool {
+        self.end.flush()
     }
 
     /// Frames that were sent so far.
@@ -70,9 +70,20 @@ impl Output {
 
     /// Whether a packet from `address` may come from the card `mac`, which then is where packets to it go. The first
     /// who uses an address keeps it until it is silent for a while.
-    pub fn learn(&mut self, address: Ipv4Addr, mac: MacAddress, now: Instant) -> bool {
-        if !is_guest(address) || mac.is_group() || mac == ROUTER_MAC {
+    pub fn learn(&mut self, address: impl Into<IpAddr>, mac: MacAddress, now: Instant) -> bool {
+        let address = address.into();
+        let allowed = match address {
+            IpAddr::V4(address) => is_guest(address),
+            IpAddr::V6(address) => ipv6::is_guest(address),
+        };
+        if !allowed || mac.is_group() || mac == ROUTER_MAC {
             return false;
+        }
+        if self.neighbours.len() >= MOST_NEIGHBOURS && !self.neighbours.contains_key(&address) {
+            self.neighbours.retain(|_, neighbour| neighbour.until > now);
+            if self.neighbours.len() >= MOST_NEIGHBOURS {
+                return false;
+            }
         }
         let neighbour = self.neighbours.entry(address).or_insert(Neighbour { address: mac, until: now });
         if neighbour.address != mac {
@@ -88,22 +99,22 @@ impl Output {
 
     /// Whether `address` is used by another card than `mac`.
     pub fn is_taken(&self, address: Ipv4Addr, mac: MacAddress, now: Instant) -> bool {
-        self.neighbours.get(&address).is_some_and(|neighbour| neighbour.address != mac && neighbour.until > now)
+        self.neighbours.get(&address.into()).is_some_and(|neighbour| neighbour.address != mac && neighbour.until > now)
     }
 
     /// Binds an address to a card for the time of a lease.
     pub fn lease(&mut self, address: Ipv4Addr, mac: MacAddress, until: Instant) {
-        self.neighbours.insert(address, Neighbour { address: mac, until });
-        self.resolve(address, mac);
+        self.neighbours.insert(address.into(), Neighbour { address: mac, until });
+        self.resolve(address.into(), mac);
     }
 
     /// Ends a lease.
     pub fn release(&mut self, address: Ipv4Addr) {
-        self.neighbours.remove(&address);
+        self.neighbours.remove(&address.into());
     }
 
     /// Sends what has waited for `address`.
-    fn resolve(&mut self, address: Ipv4Addr, mac: MacAddress) {
+    fn resolve(&mut self, address: IpAddr, mac: MacAddress) {
         for (to, mut frame) in std::mem::take(&mut self.unresolved) {
             if to == address {
                 frame.bytes[..6].copy_from_slice(&mac.0);
@@ -119,7 +130,7 @@ impl Output {
         self.end.send(frame);
     }
 
-    /// Room for a frame with an IPv4 packet of `length` bytes.
+    /// Room for a frame with a packet of `length` bytes.
     pub fn frame(&self, length: usize) -> Frame {
         Frame { bytes: vec![0; ETHERNET_HEADER_SIZE + length], ..Frame::default() }
     }
@@ -130,24 +141,26 @@ impl Output {
         self.send(frame);
     }
 
-    /// Sends a frame whose IPv4 packet is complete to the guest that has address `to`.
-    pub fn ip(&mut self, frame: Frame, to: Ipv4Addr) {
-        if let Some(neighbour) = self.neighbours.get(&to) {
-            let mac = neighbour.address;
-            return self.finish(frame, mac, EthernetProtocol::Ipv4);
+    /// Sends a frame whose packet is complete to the guest that has address `to`.
+    pub fn ip(&mut self, mut frame: Frame, to: IpAddr) {
+        let ethertype = if to.is_ipv4() { EthernetProtocol::Ipv4 } else { EthernetProtocol::Ipv6 };
+        let group = match to {
+            IpAddr::V4(to) => (to == Ipv4Addr::BROADCAST).then_some(MacAddress::BROADCAST),
+            IpAddr::V6(to) => to.is_multicast().then(|| ipv6::group_mac(to)),
+        };
+        if let Some(mac) = group.or_else(|| self.neighbours.get(&to).map(|neighbour| neighbour.address)) {
+            return self.finish(frame, mac, ethertype);
         }
-        let mut frame = frame;
-        EthernetRepr {
-            src_addr: EthernetAddress(ROUTER_MAC.0),
-            dst_addr: EthernetAddress::BROADCAST,
-            ethertype: EthernetProtocol::Ipv4,
-        }
-        .emit(&mut EthernetFrame::new_unchecked(&mut frame.bytes));
+        EthernetRepr { src_addr: EthernetAddress(ROUTER_MAC.0), dst_addr: EthernetAddress::BROADCAST, ethertype }
+            .emit(&mut EthernetFrame::new_unchecked(&mut frame.bytes));
         if self.unresolved.len() == MOST_UNRESOLVED {
             self.unresolved.pop_front();
         }
         self.unresolved.push_back((to, frame));
-        self.arp(ArpOperation::Request, MacAddress::BROADCAST, ROUTER, to);
+        match to {
+            IpAddr::V4(to) => self.arp(ArpOperation::Request, MacAddress::BROADCAST, ROUTER, to),
+            IpAddr::V6(to) => ipv6::solicit(self, to),
+        }
     }
 
     /// Sends an ARP packet (RFC 826) that tells that `own` is the router's.
@@ -165,8 +178,37 @@ impl Output {
         self.finish(frame, to, EthernetProtocol::Arp);
     }
 
-    /// Sends an IPv4 packet with `payload`, in fragments if it is larger than the network's MTU (RFC 791 §3.2).
-    pub fn packet(&mut self, from: Ipv4Addr, to: Ipv4Addr, protocol: IpProtocol, payload: &[u8]) {
+    /// Sends a packet with `payload`, from an address of the same family as `to`; one of IPv4 in fragments if it is larger
+    /// than the network's MTU (RFC 791 §3.2).
+    pub fn packet(&mut self, from: impl Into<IpAddr>, to: impl Into<IpAddr>, protocol: IpProtocol, payload: &[u8]) {
+        match (from.into(), to.into()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => self.packet_v4(from, to, protocol, payload),
+            (IpAddr::V6(from), IpAddr::V6(to)) => self.packet_v6(from, to, protocol, payload),
+            (from, to) => tracing::debug!("user network: no packet leads from {from} to {to}"),
+        }
+    }
+
+    fn packet_v6(&mut self, from: Ipv6Addr, to: Ipv6Addr, protocol: IpProtocol, payload: &[u8]) {
+        if payload.len() + IPV6_HEADER_SIZE > usize::from(self.mtu) {
+            // Only datagrams can be so large.
+            tracing::debug!("user network: an IPv6 packet to {to} of {} bytes was dropped", payload.len());
+            return;
+        }
+        let mut frame = self.frame(IPV6_HEADER_SIZE + payload.len());
+        let repr = Ipv6Repr {
+            src_addr: from,
+            dst_addr: to,
+            next_header: protocol,
+            payload_len: payload.len(),
+            hop_limit: if protocol == IpProtocol::Icmpv6 { ipv6::DISCOVERY_HOP_LIMIT } else { HOP_LIMIT },
+        };
+        let mut packet = Ipv6Packet::new_unchecked(&mut frame.bytes[ETHERNET_HEADER_SIZE..]);
+        repr.emit(&mut packet);
+        packet.payload_mut().copy_from_slice(payload);
+        self.ip(frame, to.into());
+    }
+
+    fn packet_v4(&mut self, from: Ipv4Addr, to: Ipv4Addr, protocol: IpProtocol, payload: &[u8]) {
         self.ident = self.ident.wrapping_add(1);
         let piece_size = (usize::from(self.mtu) - IPV4_HEADER_SIZE) & !7;
         let count = payload.len().div_ceil(piece_size).max(1);
@@ -193,18 +235,15 @@ impl Output {
             }
             packet.fill_checksum();
             packet.payload_mut().copy_from_slice(piece);
-            if to == Ipv4Addr::BROADCAST {
-                self.finish(frame, MacAddress::BROADCAST, EthernetProtocol::Ipv4);
-            } else {
-                self.ip(frame, to);
-            }
+            self.ip(frame, to.into());
         }
     }
 
-    /// Sends a UDP datagram.
-    pub fn datagram(&mut self, from: std::net::SocketAddrV4, to: std::net::SocketAddrV4, data: &[u8]) {
+    /// Sends a UDP datagram, from an address of the same family as `to`.
+    pub fn datagram(&mut self, from: impl Into<SocketAddr>, to: impl Into<SocketAddr>, data: &[u8]) {
+        let (from, to) = (from.into(), to.into());
         let length = UDP_HEADER_SIZE + data.len();
-        if length > 65535 - IPV4_HEADER_SIZE {
+        if length > ip::largest_payload(to.ip()) {
             return;
         }
         let mut bytes = vec![0; length];
@@ -213,7 +252,7 @@ impl Output {
         packet.set_dst_port(to.port());
         packet.set_len(length as u16);
         packet.payload_mut().copy_from_slice(data);
-        packet.fill_checksum(&IpAddress::Ipv4(*from.ip()), &IpAddress::Ipv4(*to.ip()));
-        self.packet(*from.ip(), *to.ip(), IpProtocol::Udp, &bytes);
+        packet.fill_checksum(&IpAddress::from(from.ip()), &IpAddress::from(to.ip()));
+        self.packet(from.ip(), to.ip(), IpProtocol::Udp, &bytes);
     }
 }

@@ -7,28 +7,32 @@
 //! window probes, and on the open one that timer too, so that nothing would ever move again. So a window that closes
 //! over data is shown to it as the smallest one, and when it opens, the retransmission is made due.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, PacketMeta, RxToken, TxToken};
 use smoltcp::socket::tcp::{ConnectError, Socket, SocketBuffer};
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber, checksum};
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpProtocol, TcpPacket, TcpSeqNumber, checksum};
 
 use super::Clock;
-use super::output::{IPV4_HEADER_SIZE, Output};
+use super::ip::{self, Packet};
+use super::output::Output;
 use crate::backend::net::{ETHERNET_HEADER_SIZE, Offload, PartialChecksum};
 
 /// Bytes of each of a flow's two buffers.
 const BUFFER_SIZE: usize = 256 << 10;
-/// Bytes of the largest segment that is left to the card to cut, with its IPv4 header.
+/// Bytes of the largest segment that is left to the card to cut, with its IP header.
 const LARGEST_PACKET: usize = 65535;
 /// After this silence the guest is asked whether it still knows the connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// No retransmission waits for longer than this (smoltcp's bound, RFC 6298 §2.5); it is less than [`KEEP_ALIVE`].
 const LONGEST_RETRANSMISSION_TIMEOUT: Duration = Duration::from_secs(60);
 const TCP_CHECKSUM_OFFSET: u16 = 16;
+/// How long an acknowledgement waits for company, such as an answer or the end of the stream (RFC 9293 §3.8.6.3, far
+/// below its bound): each frame costs the guest an interrupt.
+const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(1);
 
 /// The cable between a flow's stack and the guest, for the time of a call.
 struct Wire<'a> {
@@ -56,14 +60,10 @@ impl TxToken for Transmit<'_> {
         let mut frame = self.output.frame(length);
         let packet = &mut frame.bytes[ETHERNET_HEADER_SIZE..];
         let result = f(packet);
-        if length < IPV4_HEADER_SIZE {
-            return result;
-        }
-        let header = Ipv4Packet::new_unchecked(&*packet);
-        let (from, to) = (header.src_addr(), header.dst_addr());
-        let segment = length - IPV4_HEADER_SIZE;
-        let sum = checksum::pseudo_header_v4(&from, &to, IpProtocol::Tcp, segment as u32);
-        if let Some(mut segment) = packet.get_mut(IPV4_HEADER_SIZE..).map(TcpPacket::new_unchecked)
+        let Some(Packet { source, destination, payload, .. }) = Packet::parse(packet) else { return result };
+        let sum = checksum::pseudo_header(&source.into(), &destination.into(), IpProtocol::Tcp, payload.len() as u32);
+        let header_size = ip::header_size(destination);
+        if let Some(mut segment) = packet.get_mut(header_size..).map(TcpPacket::new_unchecked)
             && segment.check_len().is_ok()
         {
             segment.set_checksum(sum);
@@ -74,12 +74,12 @@ impl TxToken for Transmit<'_> {
         }
         frame.offload = Offload {
             checksum: Some(PartialChecksum {
-                start: (ETHERNET_HEADER_SIZE + IPV4_HEADER_SIZE) as u16,
+                start: (ETHERNET_HEADER_SIZE + header_size) as u16,
                 offset: TCP_CHECKSUM_OFFSET,
             }),
             segment_size: self.segment_size,
         };
-        self.output.ip(frame, to);
+        self.output.ip(frame, destination);
         result
     }
 
@@ -116,9 +116,18 @@ impl Device for Wire<'_> {
         // Checksums were verified when the frame came, and are left to the card on the way out.
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.ipv4 = Checksum::Tx;
+        // smoltcp drops large segments over IPv6.
         capabilities.segmentation.tcpv4 = NonZeroUsize::new(LARGEST_PACKET);
         capabilities
     }
+}
+
+/// Gives `interface` this address alone, for which every address is a neighbour.
+fn set_address(interface: &mut Interface, address: IpAddr) {
+    interface.update_ip_addrs(|addresses| {
+        addresses.clear();
+        let _ = addresses.push(IpCidr::new(IpAddress::from(address), 0));
+    });
 }
 
 /// The end that the guest talks to.
@@ -136,7 +145,7 @@ pub struct Stack {
 
 impl Stack {
     /// A stack at `address`, whose socket is closed.
-    pub fn new(address: Ipv4Addr, clock: &Clock, output: &mut Output) -> Self {
+    pub fn new(address: IpAddr, clock: &Clock, output: &mut Output) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         let mut seed = [0; 8];
         if getrandom::fill(&mut seed).is_ok() {
@@ -144,18 +153,22 @@ impl Stack {
         }
         let mut wire = Wire { packet: None, sent_end: &mut None, output };
         let mut interface = Interface::new(config, &mut wire, clock.now());
-        // Every address is a neighbour.
-        interface.update_ip_addrs(|addresses| _ = addresses.push(IpCidr::new(IpAddress::Ipv4(address), 0)));
+        set_address(&mut interface, address);
         let buffer = || SocketBuffer::new(vec![0; BUFFER_SIZE]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
-        // A batch of segments is acknowledged at its end.
-        socket.set_ack_delay(None);
         socket.set_keep_alive(Some(KEEP_ALIVE));
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
         let ahead = Duration::ZERO;
         Self { interface, sockets, handle, sent_end: None, closed_over_data: false, ahead }
+    }
+
+    /// Makes a stack that is not needed any more one at `address`, as [`Stack::new`] does: its buffers are not cleared.
+    pub fn renew(&mut self, address: IpAddr) {
+        self.socket().abort();
+        set_address(&mut self.interface, address);
+        (self.sent_end, self.closed_over_data, self.ahead) = (None, false, Duration::ZERO);
     }
 
     /// The socket.
@@ -164,27 +177,30 @@ impl Stack {
     }
 
     /// Begins a connection from the address `own` to `guest`.
-    pub fn connect(&mut self, guest: SocketAddrV4, own: SocketAddrV4) -> Result<(), ConnectError> {
+    pub fn connect(&mut self, guest: SocketAddr, own: SocketAddr) -> Result<(), ConnectError> {
         let socket = self.sockets.get_mut::<Socket>(self.handle);
-        let end = |address: SocketAddrV4| (IpAddress::Ipv4(*address.ip()), address.port());
-        socket.connect(self.interface.context(), end(guest), end(own))
+        socket.connect(self.interface.context(), guest, own)
     }
 
     fn now(&self, clock: &Clock) -> Instant {
         clock.now() + self.ahead
     }
 
-    /// Takes an IPv4 packet of the guest's with a TCP segment, both well-formed.
+    /// Takes a packet of the guest's with a TCP segment, both well-formed.
     pub fn receive(&mut self, packet: &[u8], clock: &Clock, output: &mut Output) {
-        let header = Ipv4Packet::new_unchecked(packet);
-        let segment = TcpPacket::new_unchecked(header.payload());
+        let Some(Packet { payload, .. }) = Packet::parse(packet) else { return };
+        let segment = TcpPacket::new_unchecked(payload);
+        // A batch of full segments is acknowledged at its end, and so is the beginning of a connection.
+        let may_wait = packet.len() < usize::from(output.mtu()) && !segment.syn();
+        self.socket().set_ack_delay(may_wait.then_some(ACKNOWLEDGEMENT_DELAY));
         let lacks_data = self.sent_end.is_some_and(|sent_end| segment.ack_number() < sent_end);
         let tells_window = segment.ack() && !segment.syn() && !segment.rst();
         if tells_window && segment.window_len() == 0 && lacks_data {
             self.closed_over_data = true;
             let mut copy = packet.to_vec();
             // The checksum was verified, and is not looked at any more.
-            TcpPacket::new_unchecked(Ipv4Packet::new_unchecked(&mut copy[..]).payload_mut()).set_window_len(1);
+            let begin = payload.as_ptr().addr() - packet.as_ptr().addr();
+            TcpPacket::new_unchecked(&mut copy[begin..]).set_window_len(1);
             return self.ingress(&copy, clock, output);
         }
         self.ingress(packet, clock, output);
@@ -227,7 +243,7 @@ mod tests {
     use std::sync::Arc;
 
     use smoltcp::phy::ChecksumCapabilities;
-    use smoltcp::wire::{Ipv4Repr, TcpControl, TcpRepr};
+    use smoltcp::wire::{Ipv4Packet, Ipv4Repr, TcpControl, TcpRepr};
 
     use super::super::{FIRST_GUEST, ROUTER};
     use super::*;
@@ -251,7 +267,7 @@ mod tests {
             let mut output = Output::new(end, 1500);
             assert!(output.learn(FIRST_GUEST, MacAddress([2; 6]), std::time::Instant::now()));
             let clock = Clock { start: std::time::Instant::now() };
-            let mut stack = Stack::new(ROUTER, &clock, &mut output);
+            let mut stack = Stack::new(ROUTER.into(), &clock, &mut output);
             stack.socket().listen(80).unwrap();
             let mut pair = Self { stack, link, output, clock, base: TcpSeqNumber(0) };
             pair.give(TcpControl::Syn, GUEST_START, None, 0xffff);
@@ -264,6 +280,27 @@ mod tests {
         }
 
         fn give(&mut self, control: TcpControl, seq_number: TcpSeqNumber, ack: Option<TcpSeqNumber>, window_len: u16) {
+            self.give_segment(control, seq_number, ack, window_len, &[]);
+        }
+
+        /// The guest sends the first data.
+        fn give_data(&mut self, data: &[u8]) {
+            self.give_segment(TcpControl::None, GUEST_START + 1, Some(self.base), 0xffff, data);
+        }
+
+        /// The guest, which has sent `sent` bytes, has everything up to `offset`.
+        fn acknowledge_data(&mut self, sent: usize, offset: usize) {
+            self.give(TcpControl::None, GUEST_START + 1 + sent, Some(self.base + offset), 0xffff);
+        }
+
+        fn give_segment(
+            &mut self,
+            control: TcpControl,
+            seq_number: TcpSeqNumber,
+            ack: Option<TcpSeqNumber>,
+            window_len: u16,
+            payload: &[u8],
+        ) {
             let segment = TcpRepr {
                 src_port: 1,
                 dst_port: 80,
@@ -276,7 +313,7 @@ mod tests {
                 sack_permitted: false,
                 sack_ranges: [None; 3],
                 timestamp: None,
-                payload: &[],
+                payload,
             };
             let packet = Ipv4Repr {
                 src_addr: FIRST_GUEST,
@@ -289,8 +326,8 @@ mod tests {
             let mut header = Ipv4Packet::new_unchecked(&mut bytes[..]);
             packet.emit(&mut header, &ChecksumCapabilities::default());
             let (from, to) = (IpAddress::Ipv4(FIRST_GUEST), IpAddress::Ipv4(ROUTER));
-            let mut payload = TcpPacket::new_unchecked(header.payload_mut());
-            segment.emit(&mut payload, &from, &to, &ChecksumCapabilities::default());
+            let mut whole = TcpPacket::new_unchecked(header.payload_mut());
+            segment.emit(&mut whole, &from, &to, &ChecksumCapabilities::default());
             self.stack.receive(&bytes, &self.clock, &mut self.output);
             self.stack.send(&self.clock, &mut self.output);
         }
@@ -346,6 +383,37 @@ mod tests {
             assert_eq!(pair.sent(), []);
             assert!(pair.seconds_to_deadline() > 60.0, "only the keep-alive is left");
         }
+    }
+
+    #[test]
+    fn acknowledgements_of_small_segments_wait_for_company_and_not_for_long() {
+        let mut pair = Pair::new();
+        pair.give_data(b"hello");
+        assert_eq!(pair.sent(), []);
+        assert!(pair.seconds_to_deadline() < 0.01);
+        pair.stack.socket().send_slice(b"answer").unwrap();
+        pair.stack.send(&pair.clock, &mut pair.output);
+        assert_eq!(pair.sent(), [(0, 6)], "one for both");
+        pair.acknowledge_data(5, 6);
+        assert!(pair.seconds_to_deadline() > 60.0, "nothing is left to be told");
+    }
+
+    #[test]
+    fn a_renewed_stack_remembers_nothing() {
+        let mut pair = Pair::new();
+        pair.stack.socket().send_slice(&[7; 20000]).unwrap();
+        pair.stack.send(&pair.clock, &mut pair.output);
+        pair.acknowledge(10000, 0);
+        pair.stack.renew(super::super::NAME_SERVER.into());
+        pair.sent();
+        pair.stack.send(&pair.clock, &mut pair.output);
+        assert_eq!(pair.sent(), [], "no reset is sent for the old connection");
+        assert_eq!(pair.stack.interface.ipv4_addr(), Some(super::super::NAME_SERVER));
+        pair.stack.socket().listen(80).unwrap();
+        assert_eq!(
+            (pair.stack.socket().send_queue(), pair.stack.sent_end, pair.stack.closed_over_data),
+            (0, None, false)
+        );
     }
 
     #[test]

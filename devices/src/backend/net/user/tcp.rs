@@ -7,14 +7,15 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry};
 use smoltcp::socket::tcp::{RecvError, State};
-use smoltcp::wire::{IpAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
+use smoltcp::wire::{IpProtocol, TcpPacket, TcpSeqNumber};
 
+use super::ip::Packet;
 use super::output::Output;
 use super::stack::Stack;
 use super::{Clock, Kind, ROUTER, is_inside, token};
@@ -22,6 +23,8 @@ use crate::backend::net::Frame;
 
 /// Flows at a time.
 pub const MOST_FLOWS: usize = 8192;
+/// Stacks that are kept for the next flows.
+const MOST_SPARE: usize = 64;
 /// Flows whose host connection is not yet there.
 const MOST_PENDING: usize = 1024;
 /// How long the host may take to connect, and the guest to answer a forwarded connection.
@@ -32,8 +35,8 @@ const FIRST_EPHEMERAL_PORT: u16 = 49152;
 /// The two ends of a flow as the guest sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Ends {
-    guest: SocketAddrV4,
-    remote: SocketAddrV4,
+    guest: SocketAddr,
+    remote: SocketAddr,
 }
 
 enum Phase {
@@ -147,6 +150,7 @@ pub struct Flows {
     queue: VecDeque<u64>,
     deadlines: BTreeSet<(Instant, u64)>,
     next_port: u16,
+    spare: Vec<Stack>,
 }
 
 impl Flows {
@@ -159,6 +163,7 @@ impl Flows {
             queue: VecDeque::new(),
             deadlines: BTreeSet::new(),
             next_port: FIRST_EPHEMERAL_PORT,
+            spare: Vec::new(),
         }
     }
 
@@ -203,23 +208,38 @@ impl Flows {
         if let Some(deadline) = flow.deadline {
             self.deadlines.remove(&(deadline, id));
         }
+        if let Phase::Open(stack) = flow.phase
+            && self.spare.len() < MOST_SPARE
+        {
+            self.spare.push(*stack);
+        }
     }
 
-    /// Takes an IPv4 packet of the guest's with a TCP segment, both well-formed. `target` tells where a new
-    /// connection goes.
+    /// A stack at `address`.
+    fn stack(&mut self, address: IpAddr, clock: &Clock, output: &mut Output) -> Box<Stack> {
+        let stack = match self.spare.pop() {
+            Some(mut stack) => {
+                stack.renew(address);
+                stack
+            }
+            None => Stack::new(address, clock, output),
+        };
+        Box::new(stack)
+    }
+
+    /// Takes a packet of the guest's with a TCP segment, both well-formed. `target` tells where a new connection goes.
     pub fn receive(
         &mut self,
-        packet: &[u8],
-        target: impl FnOnce(SocketAddrV4) -> Verdict,
+        packet: &Packet<'_>,
+        target: impl FnOnce(SocketAddr) -> Verdict,
         registry: &Registry,
         clock: &Clock,
         output: &mut Output,
     ) {
-        let header = Ipv4Packet::new_unchecked(packet);
-        let segment = TcpPacket::new_unchecked(header.payload());
+        let segment = TcpPacket::new_unchecked(packet.payload);
         let ends = Ends {
-            guest: SocketAddrV4::new(header.src_addr(), segment.src_port()),
-            remote: SocketAddrV4::new(header.dst_addr(), segment.dst_port()),
+            guest: SocketAddr::new(packet.source, segment.src_port()),
+            remote: SocketAddr::new(packet.destination, segment.dst_port()),
         };
         let opens = segment.syn() && !segment.ack() && !segment.rst();
         if let Some(&id) = self.by_ends.get(&ends)
@@ -230,14 +250,14 @@ impl Flows {
                     if segment.rst() {
                         self.remove(id, true);
                     } else if opens {
-                        *syn = packet.into();
+                        *syn = packet.bytes.into();
                     }
                     return;
                 }
                 Phase::Open(stack) => {
                     // A guest may use its port again before our TIME-WAIT is over (RFC 9293 §3.6.1).
                     if !(opens && stack.socket().state() == State::TimeWait) {
-                        stack.receive(packet, clock, output);
+                        stack.receive(packet.bytes, clock, output);
                         self.enqueue(id);
                         return;
                     }
@@ -260,7 +280,7 @@ impl Flows {
         }
         match TcpStream::connect(address) {
             Ok(stream) => {
-                let flow = Flow::new(ends, Phase::Connecting { syn: packet.into() }, stream);
+                let flow = Flow::new(ends, Phase::Connecting { syn: packet.bytes.into() }, stream);
                 if let Err(error) = self.add(flow, registry) {
                     tracing::debug!("user network: {address}: {error}");
                 }
@@ -283,8 +303,10 @@ impl Flows {
         clock: &Clock,
         output: &mut Output,
     ) {
-        let Some(remote) = self.visible_peer(peer, guest) else { return };
-        let mut stack = Box::new(Stack::new(*remote.ip(), clock, output));
+        let Some(visible) = self.visible_peer(peer, guest) else { return };
+        let remote = SocketAddr::from(visible);
+        let guest = guest.into();
+        let mut stack = self.stack(remote.ip(), clock, output);
         if let Err(error) = stack.connect(guest, remote) {
             tracing::debug!("user network: a connection cannot be forwarded to {guest}: {error}");
             return;
@@ -300,7 +322,8 @@ impl Flows {
     /// How the guest sees a host's peer: under its own address, or if that is one of this network or of the host's
     /// loopback, under the router's.
     fn visible_peer(&mut self, peer: SocketAddr, guest: SocketAddrV4) -> Option<SocketAddrV4> {
-        let free = |remote: &SocketAddrV4| !self.by_ends.contains_key(&Ends { guest, remote: *remote });
+        let free =
+            |remote: &SocketAddrV4| !self.by_ends.contains_key(&Ends { guest: guest.into(), remote: (*remote).into() });
         if let SocketAddr::V4(peer) = peer
             && !peer.ip().is_loopback()
             && !is_inside(*peer.ip())
@@ -335,13 +358,17 @@ impl Flows {
                 tracing::debug!("user network: {}: {error}", flow.ends.remote);
                 let syn = syn.clone();
                 self.remove(id, false);
-                refuse(&syn, output);
+                if let Some(packet) = Packet::parse(&syn) {
+                    refuse(&packet, output);
+                }
             }
             Ok(()) => {
                 let _ = host.set_nodelay(true);
-                let mut stack = Box::new(Stack::new(*flow.ends.remote.ip(), clock, output));
-                let end = (IpAddress::Ipv4(*flow.ends.remote.ip()), flow.ends.remote.port());
-                let listening = stack.socket().listen(end);
+                let remote = flow.ends.remote;
+                let mut stack = self.stack(remote.ip(), clock, output);
+                let Some(Flow { phase, connect_by, .. }) = self.flows.get_mut(&id) else { return };
+                let Phase::Connecting { syn } = phase else { return };
+                let listening = stack.socket().listen(remote);
                 if listening.is_ok() {
                     stack.receive(syn, clock, output);
                 }
@@ -349,8 +376,8 @@ impl Flows {
                     // What claimed to be a SYN was none that a listener takes.
                     return self.remove(id, true);
                 }
-                flow.phase = Phase::Open(stack);
-                if flow.connect_by.take().is_some() {
+                *phase = Phase::Open(stack);
+                if connect_by.take().is_some() {
                     self.pending -= 1;
                 }
             }
@@ -460,9 +487,8 @@ pub fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Answers a segment that belongs to no connection by a reset (RFC 9293 §3.5.2).
-pub fn refuse(packet: &[u8], output: &mut Output) {
-    let header = Ipv4Packet::new_unchecked(packet);
-    let segment = TcpPacket::new_unchecked(header.payload());
+pub fn refuse(packet: &Packet<'_>, output: &mut Output) {
+    let segment = TcpPacket::new_unchecked(packet.payload);
     if segment.rst() {
         return;
     }
@@ -479,16 +505,15 @@ pub fn refuse(packet: &[u8], output: &mut Output) {
         answer.set_ack(true);
         answer.set_ack_number(segment.seq_number() + segment.segment_len());
     }
-    let (from, to) = (header.dst_addr(), header.src_addr());
-    answer.fill_checksum(&IpAddress::Ipv4(from), &IpAddress::Ipv4(to));
-    output.packet(from, to, IpProtocol::Tcp, &bytes);
+    let (to, from) = packet.ends();
+    answer.fill_checksum(&from, &to);
+    output.packet(packet.destination, packet.source, IpProtocol::Tcp, &bytes);
 }
 
-/// Whether a frame's TCP segment, in the well-formed IPv4 packet `packet`, is well-formed.
-pub fn is_sound(frame: &Frame, packet: &[u8]) -> bool {
-    let header = Ipv4Packet::new_unchecked(packet);
-    let Ok(segment) = TcpPacket::new_checked(header.payload()) else { return false };
+/// Whether the TCP segment in a frame's packet is well-formed.
+pub fn is_sound(frame: &Frame, packet: &Packet<'_>) -> bool {
+    let Ok(segment) = TcpPacket::new_checked(packet.payload) else { return false };
+    let (from, to) = packet.ends();
     // A partial checksum has seen no wire on which it could have been damaged.
-    frame.offload.checksum.is_some()
-        || segment.verify_checksum(&IpAddress::Ipv4(header.src_addr()), &IpAddress::Ipv4(header.dst_addr()))
+    frame.offload.checksum.is_some() || segment.verify_checksum(&from, &to)
 }

@@ -9,10 +9,14 @@ use sha2::{Digest, Sha256};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{dhcpv4, icmp, tcp as guest_tcp, udp as guest_udp};
-use smoltcp::wire::{EthernetAddress, HardwareAddress, Icmpv4Repr, IpCidr, Ipv4Repr, TcpPacket, TcpSeqNumber};
+use smoltcp::wire::{
+    EthernetAddress, HardwareAddress, Icmpv4Repr, IpAddress, IpCidr, Ipv4Repr, TcpPacket, TcpSeqNumber,
+};
 
-use super::super::{ETHERNET_HEADER_SIZE, offload};
+use super::super::{ETHERNET_HEADER_SIZE, NetworkBackend, offload};
 use super::*;
+
+mod v6;
 
 const MAC: MacAddress = MacAddress([0x52, 0x54, 0, 1, 2, 3]);
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 //! (RFC 4787: endpoint-independent mapping, address- and port-dependent filtering).
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
@@ -25,12 +25,12 @@ const FIRST_EPHEMERAL_PORT: u16 = 49152;
 
 struct Peer {
     /// The peer's address as the guest sees it.
-    visible: SocketAddrV4,
+    visible: SocketAddr,
     used: Instant,
 }
 
 struct Mapping {
-    guest: SocketAddrV4,
+    guest: SocketAddr,
     socket: UdpSocket,
     /// By their addresses as the host sees them.
     peers: HashMap<SocketAddr, Peer>,
@@ -41,7 +41,7 @@ struct Mapping {
 #[derive(Default)]
 pub struct Mappings {
     mappings: HashMap<u64, Mapping>,
-    by_guest: HashMap<SocketAddrV4, u64>,
+    by_guest: HashMap<SocketAddr, u64>,
     by_use: BTreeSet<(Instant, u64)>,
     next: u64,
     /// Mappings whose sockets may have something to read.
@@ -63,11 +63,11 @@ impl Mappings {
         self.mappings.len()
     }
 
-    /// Sends a datagram of the guest's to `host`, which the guest sees as `visible`.
+    /// Sends a datagram of the guest's to `host`, which the guest sees as `visible`. All are of one family.
     pub fn send(
         &mut self,
-        guest: SocketAddrV4,
-        visible: SocketAddrV4,
+        guest: SocketAddr,
+        visible: SocketAddr,
         host: SocketAddr,
         data: &[u8],
         registry: &Registry,
@@ -89,13 +89,14 @@ impl Mappings {
         mapping.socket.send_to(data, host).map(|_| ())
     }
 
-    fn open(&mut self, guest: SocketAddrV4, now: Instant, registry: &Registry) -> std::io::Result<u64> {
+    fn open(&mut self, guest: SocketAddr, now: Instant, registry: &Registry) -> std::io::Result<u64> {
         if self.mappings.len() >= MOST_MAPPINGS
             && let Some(&(_, oldest)) = self.by_use.first()
         {
             self.remove(oldest);
         }
-        let mut socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0).into())?;
+        let any = if guest.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let mut socket = UdpSocket::bind((any, 0).into())?;
         let id = self.next;
         registry.register(&mut socket, token(Kind::Udp, id), Interest::READABLE)?;
         self.next += 1;
@@ -233,7 +234,7 @@ impl Forward {
         }
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_EPHEMERAL_PORT);
-        self.peers.insert(port, Peer { visible: SocketAddrV4::new(ROUTER, port), used: now });
+        self.peers.insert(port, Peer { visible: (ROUTER, port).into(), used: now });
         self.ports.insert(address, port);
         self.addresses.insert(port, address);
         port

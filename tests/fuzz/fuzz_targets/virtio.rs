@@ -208,8 +208,16 @@ impl Bench {
         self.set(reg::QUEUE_NOTIFY, queue as u32);
     }
 
+    /// Serves the network card, as its network's thread would.
+    fn serve_network(&self) {
+        if let Some((network, _)) = &self.network {
+            while network.end.lock().unwrap().flush() {}
+        }
+    }
+
     /// Lets the device finish: a pause waits for the batch under way.
     fn settle(&self) {
+        self.serve_network();
         std::thread::yield_now();
         self.device.pause();
         self.device.resume();
@@ -350,6 +358,7 @@ fuzz_target!(|input: (Kind, Vec<Step>)| {
     let mut bench = Bench::new(kind, Ram::new(RAM_BASE, RAM_SIZE).expect("memory"));
     for step in steps.into_iter().take(64) {
         bench.step(step);
+        bench.serve_network();
     }
     bench.settle();
     bench.device.reset();

@@ -805,7 +805,7 @@ mod tests {
         };
         assert_eq!(send_six(u64::MAX, 4), Some(six.clone()));
         assert_eq!(send_six(u64::MAX, 1), None);
-        assert_eq!(send_six(u64::MAX & !spec::F_HOST_TSO6, 4), None);
+        assert_eq!(send_six(!spec::F_HOST_TSO6, 4), None);
         let mut no_size = header;
         no_size[4..6].fill(0);
         assert_eq!(send(u64::MAX, &no_size), None);

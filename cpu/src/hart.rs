@@ -25,6 +25,9 @@ pub struct Configuration {
     pub page_table_levels: u32,
     /// Whether an S-mode `ecall` stops the hart for the built-in SBI instead of trapping to M-mode.
     pub built_in_sbi: bool,
+    /// The least privileged mode whose semihosting calls stop the hart, if there are any: an `ebreak` in their sequence of
+    /// instructions is an exception otherwise.
+    pub semihosting: Option<Privilege>,
     /// Where the hart starts after a reset.
     pub reset_vector: u64,
 }
@@ -36,6 +39,8 @@ pub enum Stop {
     Budget,
     /// An S-mode `ecall` for the built-in SBI; `pc` is behind it.
     EnvironmentCall,
+    /// A semihosting call; `pc` is behind its `ebreak`.
+    Semihosting,
     /// `wfi` with nothing pending: the thread may park until an event.
     WaitForInterrupt,
     /// Somebody asked for a pause ([`event::PAUSE`], which stays raised until withdrawn).

@@ -104,6 +104,10 @@ pub(crate) fn ecall(hart: &mut Hart, _: &Insn) -> Outcome {
 
 pub(crate) fn ebreak(hart: &mut Hart, i: &Insn) -> Outcome {
     let address = hart.pc.wrapping_add(i.offset.into());
+    if hart.is_semihosting_call(i, address) {
+        hart.call_semihosting();
+        return Ok(());
+    }
     Err(hart.raise(Exception::Breakpoint, address))
 }
 

@@ -252,6 +252,7 @@ mod tests {
             extensions: ExtensionSet::implemented(),
             page_table_levels: 3,
             built_in_sbi: true,
+            semihosting: None,
             reset_vector: BASE,
         };
         const ECALL: u32 = 0x0000_0073;

@@ -22,6 +22,7 @@ mod operations;
 mod pmp;
 mod quick;
 mod ranges;
+mod semihosting;
 mod shared;
 mod tlb;
 mod trap;

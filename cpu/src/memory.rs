@@ -149,7 +149,7 @@ impl Hart {
     }
 
     /// The guest-physical address of the bytes of a data access within one page, from the TLB if it has them.
-    fn data_address(&mut self, address: u64, length: u64, access: Access) -> Result<u64, Trapped> {
+    pub(crate) fn data_address(&mut self, address: u64, length: u64, access: Access) -> Result<u64, Trapped> {
         let table = if access == Access::Read { &self.tlb.read } else { &self.tlb.write };
         if let Some(host) = probe(table, address, tlb::tag(address, 1, self.data_context)) {
             return Ok(self.ram.base() + self.host_offset(host));

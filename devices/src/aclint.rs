@@ -217,6 +217,10 @@ impl Device for Clint {
         self.read(offset, width)
     }
 
+    fn register_width(&self, offset: u64) -> Width {
+        if offset < register::MTIMECMP { Width::Word } else { Width::Double }
+    }
+
     fn reset(&self) {
         self.replace(State::power_on(self.lines.len()));
     }

@@ -59,6 +59,10 @@ impl Device for Rom {
         self.read(offset, width)
     }
 
+    fn register_width(&self, _: u64) -> Width {
+        Width::Byte
+    }
+
     fn executable(&self) -> bool {
         true
     }

@@ -540,6 +540,10 @@ impl Device for Uart {
         u64::from(lock(&self.inner).state.read(offset))
     }
 
+    fn register_width(&self, _: u64) -> Width {
+        Width::Byte
+    }
+
     fn reset(&self) {
         self.access(|state, _| *state = State::power_on());
     }

@@ -80,6 +80,7 @@ mod tests {
             extensions: ExtensionSet::implemented(),
             page_table_levels: 5,
             built_in_sbi: false,
+            semihosting: None,
             reset_vector: ROM,
         };
         let bus = Arc::new(AddressSpace::new(ram.clone()));

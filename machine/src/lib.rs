@@ -8,6 +8,7 @@ pub mod gdb;
 pub mod htif;
 pub mod image;
 mod machine;
+pub mod semihosting;
 mod shutdown;
 pub mod test_program;
 pub mod trace;

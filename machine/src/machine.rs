@@ -15,6 +15,8 @@ use crossbeam::channel::{Receiver, Sender};
 use firmware::sbi::{Fence, Outcome, Sbi, SbiState};
 use serde::{Deserialize, Serialize};
 
+use crate::semihosting::{self, Semihosting};
+
 /// What a running machine tells its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -24,6 +26,8 @@ pub enum Event {
     Quit,
     /// The user wants the guest to shut down: another escape key, other signals.
     PowerKey,
+    /// The user wants a debugger to be able to connect: an escape key, a signal.
+    Debugger,
     /// A page that is being watched was written.
     Watch,
     /// A hart has stopped for the debugger, in the run of this number ([`Machine::run_number`]).
@@ -88,6 +92,8 @@ pub struct Core {
     pub told: Option<u64>,
     /// The remote fence that it waits for.
     fence: Option<Fence>,
+    /// The semihosting call that it waits for, and the address of its `ebreak`, where `pc` is meanwhile.
+    call: Option<(u64, semihosting::Call)>,
 }
 
 /// What a hart does while the machine runs.
@@ -110,13 +116,14 @@ pub enum Order {
 impl Core {
     /// A hart with a fresh engine.
     pub fn new(hart: Hart, engine: Engine) -> Self {
-        Self { hart, engine, stop: None, told: None, fence: None }
+        Self { hart, engine, stop: None, told: None, fence: None, call: None }
     }
 }
 
 /// What all harts' threads share.
 struct Common {
     sbi: Option<Sbi>,
+    semihosting: Option<Semihosting>,
     power: PowerSwitch,
     events: Events,
 }
@@ -169,13 +176,20 @@ impl Wiring {
 
 impl Machine {
     /// Puts a machine together, paused, its devices and harts in their reset state.
-    pub fn new(wiring: Wiring, bus: Arc<AddressSpace>, clock: Clock, cores: Vec<Core>, sbi: Option<Sbi>) -> Self {
+    pub fn new(
+        wiring: Wiring,
+        bus: Arc<AddressSpace>,
+        clock: Clock,
+        cores: Vec<Core>,
+        sbi: Option<Sbi>,
+        semihosting: Option<Semihosting>,
+    ) -> Self {
         clock.pause();
         let Wiring { harts, events, received } = wiring;
         for hart in harts.iter() {
             hart.set_running(false);
         }
-        let common = Arc::new(Common { sbi, power: events.power_switch(), events });
+        let common = Arc::new(Common { sbi, semihosting, power: events.power_switch(), events });
         Self { bus, clock, harts, common, received, cores, threads: Vec::new(), run_number: 0 }
     }
 
@@ -312,11 +326,14 @@ impl Machine {
         }
     }
 
-    /// Puts devices and harts into their reset state and forgets what the guest has sent before; the user's wish to
-    /// leave is kept. The machine must be paused; RAM keeps what it has.
+    /// Puts devices and harts into their reset state and forgets what the guest has sent before; the user's wishes
+    /// are kept. The machine must be paused; RAM keeps what it has.
     pub fn reset(&mut self) {
-        let wishes: Vec<_> =
-            self.received.try_iter().filter(|event| matches!(event, Event::Quit | Event::PowerKey)).collect();
+        let wishes: Vec<_> = self
+            .received
+            .try_iter()
+            .filter(|event| matches!(event, Event::Quit | Event::PowerKey | Event::Debugger))
+            .collect();
         for wish in wishes {
             self.common.events.send(wish);
         }
@@ -325,10 +342,13 @@ impl Machine {
         }
         for core in &mut self.cores {
             core.hart.reset();
-            (core.stop, core.told, core.fence) = (None, None, None);
+            (core.stop, core.told, core.fence, core.call) = (None, None, None, None);
         }
         if let Some(sbi) = &self.common.sbi {
             sbi.reset();
+        }
+        if let Some(semihosting) = &self.common.semihosting {
+            semihosting.reset();
         }
     }
 
@@ -474,7 +494,7 @@ fn run_on(core: &mut Core, common: &Common) -> Stop {
         match run_core(core, common, u64::MAX) {
             stop @ (Stop::Pause | Stop::Breakpoint | Stop::Watchpoint { .. }) => return stop,
             Stop::Watch => common.events.send(Event::Watch),
-            Stop::Budget | Stop::EnvironmentCall | Stop::WaitForInterrupt => {}
+            Stop::Budget | Stop::EnvironmentCall | Stop::Semihosting | Stop::WaitForInterrupt => {}
         }
     }
 }
@@ -499,6 +519,9 @@ fn step_within(core: &mut Core, common: &Common, within: &Range<u64>, masks_inte
 
 /// Has a hart execute one instruction, SBI calls included; `wfi` does not wait. [`Stop::Budget`] if it did.
 fn step_core(core: &mut Core, common: &Common, step: SingleStep) -> Stop {
+    if has_call(core) {
+        return finish_call(core, common).unwrap_or(Stop::Budget);
+    }
     if let Some(stop) = make_ready(core, common) {
         return stop;
     }
@@ -507,6 +530,10 @@ fn step_core(core: &mut Core, common: &Common, step: SingleStep) -> Stop {
             answer(core, common);
             // The step is done when the call is, even if the hart is to rest now.
             finish_fence(core).unwrap_or(Stop::Budget)
+        }
+        Stop::Semihosting => {
+            begin_call(core);
+            finish_call(core, common).unwrap_or(Stop::Budget)
         }
         Stop::WaitForInterrupt => Stop::Budget,
         stop => stop,
@@ -523,6 +550,7 @@ fn run_core(core: &mut Core, common: &Common, budget: u64) -> Stop {
         let left = limit.saturating_sub(core.hart.counts().retired);
         match core.engine.run(&mut core.hart, left) {
             Stop::EnvironmentCall => answer(core, common),
+            Stop::Semihosting => begin_call(core),
             Stop::WaitForInterrupt => {
                 while !core.hart.has_pending_interrupt() {
                     if let Some(stop) = core.hart.rest() {
@@ -535,9 +563,10 @@ fn run_core(core: &mut Core, common: &Common, budget: u64) -> Stop {
     }
 }
 
-/// Waits until a hart may execute instructions: its remote fence is complete, and the SBI has started it.
+/// Waits until a hart may execute instructions: its remote fence is complete, its semihosting call has been answered, and
+/// the SBI has started it.
 fn make_ready(core: &mut Core, common: &Common) -> Option<Stop> {
-    if let Some(stop) = finish_fence(core) {
+    if let Some(stop) = finish_fence(core).or_else(|| finish_call(core, common)) {
         return Some(stop);
     }
     if let Some(sbi) = &common.sbi {
@@ -560,6 +589,41 @@ fn finish_fence(core: &mut Core) -> Option<Stop> {
         core.fence = None;
     }
     None
+}
+
+/// Begins the semihosting call that has just stopped a hart: `pc` goes back to its `ebreak` until it is answered.
+fn begin_call(core: &mut Core) {
+    let address = core.hart.pc().wrapping_sub(4);
+    core.hart.set_pc(address);
+    core.call = Some((address, semihosting::Call::default()));
+}
+
+/// Whether a hart has a semihosting call under way. A debugger that moves it elsewhere has it forget the call.
+fn has_call(core: &mut Core) -> bool {
+    let pc = core.hart.pc();
+    core.call.take_if(|(address, _)| *address != pc);
+    core.call.is_some()
+}
+
+/// Waits until the semihosting call of a hart has been answered, if it has one under way.
+fn finish_call(core: &mut Core, common: &Common) -> Option<Stop> {
+    let semihosting = common.semihosting.as_ref()?;
+    let (address, mut call) = if has_call(core) { core.call.take()? } else { return None };
+    loop {
+        match semihosting.answer(&mut core.hart, &mut call) {
+            semihosting::Outcome::Wait => {
+                if let Some(stop) = core.hart.rest() {
+                    core.call = Some((address, call));
+                    return Some(stop);
+                }
+                continue;
+            }
+            semihosting::Outcome::Exit(code) => common.power.press(PowerRequest::Off(code)),
+            semihosting::Outcome::Done => {}
+        }
+        core.hart.set_pc(address.wrapping_add(4));
+        return None;
+    }
 }
 
 /// Answers the `ecall` that has just stopped a hart.

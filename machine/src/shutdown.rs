@@ -59,6 +59,6 @@ impl Shutdown {
 }
 
 /// A message to the user, who may have gone.
-fn tell(message: &str) {
+pub(crate) fn tell(message: &str) {
     let _ = writeln!(std::io::stderr(), "vervet: {message}");
 }

@@ -186,7 +186,11 @@ fn run_to_end(
             Stop::Pause if machine.wait(Some(Duration::ZERO)).is_some() => break Verdict::PoweredOff,
             Stop::Pause => break Verdict::TimedOut,
             Stop::Budget => break Verdict::OutOfInstructions,
-            Stop::EnvironmentCall | Stop::WaitForInterrupt | Stop::Breakpoint | Stop::Watchpoint { .. } => {}
+            Stop::EnvironmentCall
+            | Stop::Semihosting
+            | Stop::WaitForInterrupt
+            | Stop::Breakpoint
+            | Stop::Watchpoint { .. } => {}
         }
     };
     clock.pause();

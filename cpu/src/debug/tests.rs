@@ -27,6 +27,7 @@ impl Machine {
             extensions: ExtensionSet::implemented(),
             page_table_levels: 5,
             built_in_sbi: false,
+            semihosting: None,
             reset_vector: BASE,
         };
         let engines = Engines::new(kind, &ram, &configuration).unwrap();

@@ -15,6 +15,7 @@ fn hart() -> Hart {
         extensions: ExtensionSet::known(),
         page_table_levels: 3,
         built_in_sbi: false,
+        semihosting: None,
         reset_vector: 0x8000_0000,
     };
     let bus = AddressSpace::new(Ram::new(0x8000_0000, 0x10000).unwrap());

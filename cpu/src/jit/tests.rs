@@ -36,6 +36,7 @@ fn configuration() -> Configuration {
         extensions: ExtensionSet::implemented(),
         page_table_levels: 5,
         built_in_sbi: false,
+        semihosting: None,
         reset_vector: CODE,
     }
 }

@@ -25,6 +25,12 @@ pub trait Device: Send + Sync {
     /// What [`Device::read`] would return, without side effects (for a debugger).
     fn peek(&self, offset: u64, width: Width) -> u64;
 
+    /// The width of the register at an offset, by which a debugger accesses it, whatever number of bytes it asks for.
+    /// Registers are aligned to their width.
+    fn register_width(&self, _offset: u64) -> Width {
+        Width::Word
+    }
+
     /// Whether harts may fetch instructions from the window (ROM).
     fn executable(&self) -> bool {
         false

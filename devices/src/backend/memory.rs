@@ -27,6 +27,8 @@ struct Streams {
     /// Bytes that may still be written.
     room: usize,
     ready: Option<Arc<Ready>>,
+    /// Nothing more is typed in.
+    ended: bool,
 }
 
 /// The backend: input comes from [`MemoryBackend::type_in`], output is collected.
@@ -38,7 +40,14 @@ pub struct MemoryBackend {
 impl MemoryBackend {
     /// A backend without input that takes any amount of output.
     pub fn new() -> Arc<Self> {
-        let streams = Streams { input: VecDeque::new(), output: Vec::new(), matched: 0, room: usize::MAX, ready: None };
+        let streams = Streams {
+            input: VecDeque::new(),
+            output: Vec::new(),
+            matched: 0,
+            room: usize::MAX,
+            ready: None,
+            ended: false,
+        };
         Arc::new(Self { streams: Mutex::new(streams), written: Condvar::new() })
     }
 
@@ -46,6 +55,17 @@ impl MemoryBackend {
     pub fn type_in(&self, bytes: &[u8]) {
         let mut streams = lock(&self.streams);
         streams.input.extend(bytes);
+        let ready = streams.ready.clone();
+        drop(streams);
+        if let Some(ready) = ready {
+            ready();
+        }
+    }
+
+    /// Ends the input.
+    pub fn end_input(&self) {
+        let mut streams = lock(&self.streams);
+        streams.ended = true;
         let ready = streams.ready.clone();
         drop(streams);
         if let Some(ready) = ready {
@@ -119,6 +139,11 @@ impl CharacterBackend for MemoryBackend {
             *to = from;
         }
         count
+    }
+
+    fn has_ended(&self) -> bool {
+        let streams = lock(&self.streams);
+        streams.ended && streams.input.is_empty()
     }
 
     fn attach(&self, ready: Ready) {

@@ -27,6 +27,11 @@ pub trait CharacterBackend: Send + Sync {
     /// waiting: input is never dropped.
     fn read(&self, buffer: &mut [u8]) -> usize;
 
+    /// Whether all input has been read and no more will ever come, as at the end of a file.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// Sets who is called, on a thread of the backend's, when input has arrived or room for output has come back; it
     /// may be called without either. Takes the place of an earlier one. Input that waits already is not announced.
     fn attach(&self, ready: Ready);
@@ -89,6 +94,10 @@ impl CharacterBackend for Port {
 
     fn read(&self, buffer: &mut [u8]) -> usize {
         if self.console.owner.load(Ordering::Acquire) == self.index { self.console.backend.read(buffer) } else { 0 }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.console.backend.has_ended()
     }
 
     fn attach(&self, ready: Ready) {

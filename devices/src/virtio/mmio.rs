@@ -391,6 +391,11 @@ impl Device for VirtioMmio {
         self.read_bytes(offset, width)
     }
 
+    fn register_width(&self, offset: u64) -> Width {
+        // The fields of the configuration have all widths.
+        if offset < reg::CONFIG { Width::Word } else { Width::Byte }
+    }
+
     fn reset(&self) {
         self.reset_locked(&mut lock(&self.registers));
     }

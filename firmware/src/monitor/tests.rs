@@ -67,6 +67,7 @@ fn run(input: &str) -> (PowerRequest, String) {
         extensions: ExtensionSet::from_cpu_argument(CPU).unwrap(),
         page_table_levels: 3,
         built_in_sbi: true,
+        semihosting: None,
         reset_vector: 0,
     };
     let mut hart = Hart::new(configuration, shared, Arc::new(AddressSpace::new(ram)), clock.clone());

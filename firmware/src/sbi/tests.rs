@@ -59,7 +59,8 @@ fn machine(count: u64, extensions: ExtensionSet, console: TestConsole) -> Machin
     let ram = Ram::new(BASE, SIZE).unwrap();
     let bus = Arc::new(AddressSpace::new(ram.clone()));
     let clock = Clock::manual();
-    let configuration = Configuration { extensions, page_table_levels: 5, built_in_sbi: true, reset_vector: 0x1000 };
+    let configuration =
+        Configuration { extensions, page_table_levels: 5, built_in_sbi: true, semihosting: None, reset_vector: 0x1000 };
     let shared: Vec<_> = (0..count).map(|id| Arc::new(HartShared::new(id))).collect();
     let console = Arc::new(console);
     let sbi = Sbi::new(&shared, &clock, console.clone());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bus::device_tree::Node;
 use bus::{AddressSpace, Clock, Device, InterruptSink, IrqLine, MapError, Placement, Ram, RamError};
 use cpu::extension::{Extension, ExtensionSet};
-use cpu::{CACHE_BLOCK_SIZE, Configuration, EngineError, EngineKind, Engines, Hart, interrupt};
+use cpu::{CACHE_BLOCK_SIZE, Configuration, EngineError, EngineKind, Engines, Hart, Privilege, interrupt};
 use devices::aclint::{self, Clint, Sswi};
 use devices::backend::disk::Disk;
 use devices::backend::memory::MemoryBackend;
@@ -29,6 +29,7 @@ use firmware::reset_vector::{ROM_BASE, ResetVector};
 use firmware::sbi::Sbi;
 
 use crate::machine::{Core, Machine, Wiring};
+use crate::semihosting::{self, Semihosting};
 
 /// Where RAM begins, guest-physical.
 pub const RAM_BASE: u64 = 0x8000_0000;
@@ -185,6 +186,8 @@ pub struct Virt {
     pub rng_seed: Option<[u8; 64]>,
     /// Seconds that U-Boot waits for a key before it boots; without a value, as many as it was built with.
     pub boot_delay: Option<u32>,
+    /// What semihosting offers; without settings there is none.
+    pub semihosting: Option<semihosting::Settings>,
     /// The clock; a virtual one makes a machine deterministic.
     pub clock: Clock,
 }
@@ -203,6 +206,7 @@ impl Virt {
             device_tree: None,
             rng_seed: None,
             boot_delay: None,
+            semihosting: None,
             clock: Clock::host(),
         }
     }
@@ -287,7 +291,8 @@ impl Virt {
     ///
     /// # Errors
     /// RAM cannot be had, something does not fit, or a file of the user's is no use.
-    pub fn build(self) -> Result<Board, BoardError> {
+    pub fn build(mut self) -> Result<Board, BoardError> {
+        let semihosting = self.semihosting.take();
         let cards = self.slots.iter().filter_map(|slot| match slot {
             Slot::Net(card) => Some(card.link()),
             _ => None,
@@ -369,6 +374,10 @@ impl Virt {
             extensions: self.extensions,
             page_table_levels: page_table_levels(self.extensions),
             built_in_sbi: sbi.is_some(),
+            semihosting: semihosting.as_ref().map(|settings| match settings.user_mode {
+                true => Privilege::User,
+                false => Privilege::Supervisor,
+            }),
             reset_vector: ROM_BASE,
         };
         let bus = Arc::new(bus);
@@ -379,7 +388,9 @@ impl Virt {
             Core::new(hart, engines.engine())
         });
         let cores = cores.collect();
-        let mut machine = Machine::new(wiring, bus, clock, cores, sbi);
+        let heap = heap(&ram_range(self.memory), &ranges, &layout);
+        let semihosting = semihosting.map(|settings| Semihosting::new(settings, console.port(), &clock, heap));
+        let mut machine = Machine::new(wiring, bus, clock, cores, sbi, semihosting);
         let start = Start { boot: self.boot.clone(), layout, device_tree };
         start.load(&mut machine);
         Ok(Board { machine, links, start })
@@ -491,6 +502,15 @@ impl firmware::sbi::Console for DebugConsole {
         self.0.claim();
         self.0.read(bytes)
     }
+}
+
+/// The RAM behind the programs, up to what else is put there: what a program may use as it likes.
+fn heap(ram: &Range<u64>, programs: &[(&str, Range<u64>)], layout: &Layout) -> Range<u64> {
+    const ALIGNMENT: u64 = 16;
+    let start = programs.iter().map(|(_, range)| range.end).max().unwrap_or(ram.start).next_multiple_of(ALIGNMENT);
+    let others = [Some(layout.device_tree), layout.initrd.as_ref().map(|range| range.start)];
+    let end = others.into_iter().flatten().filter(|other| *other >= start).min().unwrap_or(ram.end);
+    start..end.max(start)
 }
 
 /// Levels of the widest page table that the extensions offer.

@@ -5,6 +5,7 @@ mod image;
 mod net;
 mod packages;
 mod run;
+mod semihosting;
 mod session;
 mod size;
 mod ssh;

@@ -17,6 +17,7 @@ use super::disk::{DiskOption, DiskParser};
 use super::image::System;
 use super::net::{Cards, NetOption};
 use super::packages::Source;
+use super::semihosting::SemihostingOption;
 use super::session::Session;
 use super::statistics::Statistics;
 use super::{Processor, size};
@@ -121,6 +122,12 @@ pub struct Run {
     #[arg(long)]
     stats: bool,
 
+    /// Let a bare-metal program, or a kernel, use the host by semihosting: console, clock, command line (--kernel's name
+    /// and --append) and exit code. Options: folder=PATH (files of this folder and below), readonly (they can only be
+    /// read), userspace=on (U-mode, too)
+    #[arg(long, value_name = "OPTION,...", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    semihosting: Option<SemihostingOption>,
+
     /// Wait for gdb at HOST:PORT (by default 127.0.0.1:1234) or unix:PATH; whoever can connect there controls the guest
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = Address::DEFAULT)]
     gdb: Option<Address>,
@@ -153,6 +160,7 @@ impl Default for Run {
             dtb: None,
             dump_dtb: None,
             stats: false,
+            semihosting: None,
             gdb: None,
             wait: false,
             source: Source::default(),
@@ -177,6 +185,8 @@ impl Run {
             let (disk, serial) = disk.open()?;
             slots.push(Slot::Disk(disk, serial));
         }
+        let semihosting =
+            self.semihosting.as_ref().map(|option| option.settings(self.program_and_arguments())).transpose()?;
         let boots_disk = self.boots_disk();
         let boot = self.boot()?;
         let power_key = PowerKey::default();
@@ -214,6 +224,7 @@ impl Run {
                 rng_seed: seeded.then_some(seed),
                 // A key that has been pressed by then still stops it.
                 boot_delay: boots_disk.then_some(0),
+                semihosting,
                 ..Virt::new(boot)
             };
             board.build()
@@ -226,7 +237,7 @@ impl Run {
         }
         let server = self.gdb.as_ref().map(Server::bind).transpose()?;
         if let Some(server) = &server {
-            eprintln!("vervet: gdb can connect: target remote {}", server.address().for_gdb());
+            server.announce();
         }
         let session = Session::open()?;
         let mut board = board(session.console())?;
@@ -245,6 +256,12 @@ impl Run {
             End::Guest(code) => Ok(code),
             End::User => Ok(0),
         }
+    }
+
+    /// The command line as a program has it that was started on a host.
+    fn program_and_arguments(&self) -> String {
+        let program = self.kernel.as_ref().map(|path| path.display().to_string());
+        program.into_iter().chain(self.append.clone()).collect::<Vec<_>>().join(" ")
     }
 
     /// The machine of a system known by name.

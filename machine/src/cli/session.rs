@@ -1,4 +1,4 @@
-//! The user's side of a run: the terminal, and the ways in which the user ends the run.
+//! The user's side of a run: the terminal, signals, and what the user wants by them: to end the run, to debug it.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,14 +15,14 @@ pub struct Session {
     ending: Arc<Ending>,
 }
 
-/// The user's wishes to end the run. They can come before there is a machine to tell.
+/// The user's wishes. They can come before there is a machine to tell.
 #[derive(Default)]
 struct Ending(Mutex<Wishes>);
 
 #[derive(Default)]
 struct Wishes {
     spoken: Vec<Wish>,
-    /// The signal by which the first came.
+    /// The signal by which the first one came to end the run.
     signal: Option<i32>,
     /// Who is told.
     events: Option<Events>,
@@ -32,6 +32,7 @@ fn event(wish: Wish) -> Event {
     match wish {
         Wish::Quit => Event::Quit,
         Wish::PowerKey => Event::PowerKey,
+        Wish::Debugger => Event::Debugger,
     }
 }
 
@@ -81,7 +82,7 @@ impl Session {
         self.terminal.backend()
     }
 
-    /// Has `events` told of the user's wish to end the run, also of one that is past.
+    /// Has `events` told of the user's wishes, also of those that are past.
     pub fn connect(&self, events: &Events) {
         self.ending.connect(events);
     }
@@ -110,6 +111,10 @@ type HeldSignals = signal_hook::iterator::Signals;
 #[cfg(not(unix))]
 type HeldSignals = ();
 
+/// The signal that asks for a debugger.
+#[cfg(unix)]
+const DEBUGGER: i32 = signal_hook::consts::SIGUSR1;
+
 /// Keeps the signals that end a process from doing so, and the terminal's own hang-up if it is in raw mode: without one,
 /// `nohup` keeps its meaning.
 #[cfg(unix)]
@@ -119,7 +124,7 @@ fn hold_signals() -> io::Result<HeldSignals> {
     use signal_hook::consts::{SIGHUP, TERM_SIGNALS};
 
     let hang_up = io::stdin().is_terminal().then_some(SIGHUP);
-    HeldSignals::new(TERM_SIGNALS.iter().copied().chain(hang_up))
+    HeldSignals::new(TERM_SIGNALS.iter().copied().chain([DEBUGGER]).chain(hang_up))
 }
 
 #[cfg(not(unix))]
@@ -136,6 +141,10 @@ fn hear_signals(mut signals: HeldSignals, ending: Arc<Ending>, restorer: Restore
     thread.spawn(move || {
         let mut hung_up = false;
         for signal in signals.forever() {
+            if signal == DEBUGGER {
+                ending.ask(Wish::Debugger, None);
+                continue;
+            }
             restorer.give_up();
             match signal {
                 SIGQUIT => ending.ask(Wish::Quit, Some(signal)),

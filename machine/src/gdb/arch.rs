@@ -96,13 +96,26 @@ const F_NAMES: [&str; 32] = [
     "fa6", "fa7", "fs2", "fs3", "fs4", "fs5", "fs6", "fs7", "fs8", "fs9", "fs10", "fs11", "ft8", "ft9", "ft10", "ft11",
 ];
 
+/// What lldb, which knows no calling convention of RISC-V in older versions, is told of an integer register besides: what it
+/// is for, and its number in debugging information (RISC-V ELF psABI, "DWARF Register Numbers"). gdb ignores it.
+fn lldb_attributes(number: usize) -> String {
+    let dwarf = format!("dwarf_regnum=\"{number}\" ehframe_regnum=\"{number}\"");
+    match number {
+        1 => format!("generic=\"ra\" {dwarf}"),
+        2 => format!("generic=\"sp\" {dwarf}"),
+        8 => format!("generic=\"fp\" {dwarf}"),
+        10..=17 => format!("generic=\"arg{}\" {dwarf}", number - 9),
+        _ => dwarf,
+    }
+}
+
 /// The target description of a hart (gdb's manual, "Target Descriptions", "RISC-V Features").
 pub(super) fn target_description(hart: &mut Hart) -> String {
     let mut xml = String::from(
         "<?xml version=\"1.0\"?>\n<!DOCTYPE target SYSTEM \"gdb-target.dtd\">\n<target version=\"1.0\">\n\
          <architecture>riscv:rv64</architecture>\n",
     );
-    let mut feature = |name: &str, types: &str, registers: &mut dyn Iterator<Item = (&str, usize, &str)>| {
+    let mut feature = |name: &str, types: &str, registers: &mut dyn Iterator<Item = (&str, usize, String)>| {
         // Writing to a string does not fail.
         let _ = writeln!(xml, "<feature name=\"org.gnu.gdb.riscv.{name}\">{types}");
         for (name, number, kind) in registers {
@@ -110,23 +123,31 @@ pub(super) fn target_description(hart: &mut Hart) -> String {
         }
         xml.push_str("</feature>\n");
     };
-    let x_type = |number| match number {
-        1 => "type=\"code_ptr\"",
-        2 | 3 | 4 | 8 => "type=\"data_ptr\"",
-        _ => "type=\"int\"",
+    let x_type = |number| {
+        let kind = match number {
+            1 => "code_ptr",
+            2 | 3 | 4 | 8 => "data_ptr",
+            _ => "int",
+        };
+        format!("type=\"{kind}\" {}", lldb_attributes(number))
     };
     let x = X_NAMES.iter().enumerate().map(|(number, name)| (*name, number, x_type(number)));
-    feature("cpu", "", &mut x.chain([("pc", PC, "type=\"code_ptr\"")]));
+    feature("cpu", "", &mut x.chain([("pc", PC, "type=\"code_ptr\" generic=\"pc\"".to_owned())]));
     if hart.has(Extension::F) {
         let double = "<union id=\"riscv_double\"><field name=\"float\" type=\"ieee_single\"/>\
                       <field name=\"double\" type=\"ieee_double\"/></union>";
-        let kind = "type=\"riscv_double\" group=\"float\"";
-        feature("fpu", double, &mut F_NAMES.iter().enumerate().map(|(number, name)| (*name, F + number, kind)));
+        // Behind the integer registers in debugging information.
+        let kind = |number| {
+            let dwarf = X_NAMES.len() + number;
+            format!("type=\"riscv_double\" group=\"float\" dwarf_regnum=\"{dwarf}\" ehframe_regnum=\"{dwarf}\"")
+        };
+        feature("fpu", double, &mut F_NAMES.iter().enumerate().map(|(number, name)| (*name, F + number, kind(number))));
     }
     let csrs = cpu::csr::all().iter().filter(|row| hart.has_csr(row.number));
-    let kind = "type=\"int\" group=\"csr\"";
-    feature("csr", "", &mut csrs.map(|row| (row.name, CSR + usize::from(row.number), kind)));
-    feature("virtual", "", &mut [("priv", PRIVILEGE, "type=\"int\" group=\"general\"")].into_iter());
+    let kind = |kind: &str| kind.to_owned();
+    let csr = "type=\"int\" group=\"csr\"";
+    feature("csr", "", &mut csrs.map(|row| (row.name, CSR + usize::from(row.number), kind(csr))));
+    feature("virtual", "", &mut [("priv", PRIVILEGE, kind("type=\"int\" group=\"general\""))].into_iter());
     xml.push_str("</target>\n");
     xml
 }

@@ -11,6 +11,7 @@ use gdbstub::stub::{DisconnectReason, GdbStubBuilder, MultiThreadStopReason};
 
 use super::server::Stream;
 use super::target::Target;
+use super::transfer;
 use super::wire::{Framer, Incoming, PACKET_SIZE, Wire, packet};
 
 /// The answer to a packet that cannot be understood: EINVAL.
@@ -45,6 +46,9 @@ pub(super) struct Client<'b> {
     /// The packets that have told the protocol about the client, for a new one.
     features: Vec<u8>,
     thread: Vec<u8>,
+    /// The hart whose memory the next packets that read or write memory are about: the protocol knows which one the client
+    /// has chosen, and tells by the first of them.
+    memory_of: Option<usize>,
 }
 
 impl Drop for Client<'_> {
@@ -65,6 +69,7 @@ impl<'b> Client<'b> {
             acknowledges: true,
             features: Vec::new(),
             thread: Vec::new(),
+            memory_of: None,
         })
     }
 
@@ -73,8 +78,8 @@ impl<'b> Client<'b> {
     }
 
     /// Takes what the client has sent, up to the end of a packet or to an interrupt request.
-    pub(super) fn receive(&mut self, target: &mut Target<'b>, bytes: &mut std::slice::Iter<'_, u8>) -> Next {
-        let Some(incoming) = bytes.find_map(|byte| self.framer.push(*byte)) else { return Next::Wait };
+    pub(super) fn receive(&mut self, target: &mut Target<'b>, bytes: &mut &[u8]) -> Next {
+        let Some(incoming) = self.framer.take(bytes) else { return Next::Wait };
         let mut next = Next::Wait;
         match incoming {
             Incoming::Packet => {
@@ -108,6 +113,14 @@ impl<'b> Client<'b> {
 
     fn packet(&mut self, target: &mut Target<'b>, packet: &[u8]) -> Next {
         let was_running = self.is_running();
+        let is_transfer = transfer::is_transfer(packet);
+        let hart = self.memory_of.take().filter(|_| is_transfer && !was_running);
+        if let Some((hart, answer)) = hart.and_then(|hart| Some((hart, transfer::answer(target, hart, packet)?))) {
+            self.memory_of = Some(hart);
+            self.wire.answer(&answer);
+            return Next::Wait;
+        }
+        target.take_accessed();
         let Some(protocol) = self.protocol.take() else { return Next::Lost };
         match feed(protocol, target, packet) {
             Ok(GdbStubStateMachine::Disconnected(state)) => match state.get_reason() {
@@ -122,6 +135,7 @@ impl<'b> Client<'b> {
             },
             Ok(protocol) => {
                 self.protocol = Some(protocol);
+                self.memory_of = target.take_accessed().filter(|_| is_transfer);
                 if packet.starts_with(b"$QStartNoAckMode#") {
                     self.acknowledges = false;
                 } else if packet.starts_with(b"$qSupported") {
@@ -164,6 +178,7 @@ impl<'b> Client<'b> {
 
     /// Tells the client that the machine has stopped, if it waits for that.
     pub(super) fn report(&mut self, target: &mut Target<'b>, reason: MultiThreadStopReason<u64>) {
+        self.memory_of = None;
         match self.protocol.take() {
             Some(GdbStubStateMachine::Running(state)) => {
                 // Who cannot be reached is found out when the connection ends.

@@ -15,18 +15,22 @@ mod memory;
 mod monitor;
 mod server;
 mod target;
+mod transfer;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bus::PowerRequest;
 use cpu::Stop;
 use crossbeam::channel::{Receiver, never};
 use crossbeam::select;
+use devices::virtio::input::PowerKey;
 use gdbstub::common::{Signal, Tid};
 use gdbstub::stub::MultiThreadStopReason;
 
 use crate::board::virt::Board;
+use crate::shutdown::tell;
 use crate::{End, Event, MachineError, Shutdown};
 use client::{Client, Next};
 pub use server::{Address, Server, ServerError};
@@ -58,11 +62,45 @@ pub fn supervise(
         board.machine.start()?;
     }
     let events = board.machine.received().clone();
-    let messages = server.map_or_else(never, |server| server.messages().clone());
-    let mut supervisor = Supervisor { target: Target::new(board), client: None, shutdown };
-    let end = supervisor.run(&events, &messages)?;
+    let mut supervisor = Supervisor { target: Target::new(board), client: None, shutdown, server, opened: None };
+    let end = supervisor.run(&events)?;
     supervisor.target.board.machine.pause()?;
     Ok(end)
+}
+
+/// Has a debugger attach to the paused machine that sends these `parts` without listening, and leaves; what it was
+/// answered. For those who look for what no debugger would send. The machine is paused again afterwards.
+///
+/// # Errors
+/// As for [`supervise`].
+pub fn converse(board: &mut Board, parts: &[&[u8]]) -> Result<Vec<u8>, SuperviseError> {
+    const ID: u64 = 0;
+    let shutdown = Shutdown::new(PowerKey::default(), Duration::ZERO);
+    let mut supervisor = Supervisor { target: Target::new(board), client: None, shutdown, server: None, opened: None };
+    let stream = Arc::new(Stream::Script(Mutex::default()));
+    let parts = parts.iter().map(|part| Message::Data(ID, part.to_vec()));
+    let messages = std::iter::once(Message::Connected(ID, stream.clone())).chain(parts).chain([Message::Closed(ID)]);
+    'conversation: for message in messages {
+        let mut end = supervisor.message(message)?;
+        // What a running machine tells.
+        loop {
+            if end.is_some() {
+                break 'conversation;
+            }
+            let machine = &supervisor.target.board.machine;
+            let patience = if machine.is_running() { Duration::from_micros(100) } else { Duration::ZERO };
+            let Some(event) = machine.wait(Some(patience)) else { break };
+            end = supervisor.event(event)?;
+        }
+    }
+    supervisor.client = None;
+    supervisor.target.board.machine.pause()?;
+    supervisor.target.forget_debugger();
+    drop(supervisor);
+    match Arc::into_inner(stream) {
+        Some(Stream::Script(sent)) => Ok(sent.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The machine, and the debugger that is attached to it.
@@ -70,12 +108,22 @@ struct Supervisor<'b> {
     target: Target<'b>,
     client: Option<Client<'b>>,
     shutdown: Shutdown,
+    /// Where debuggers connect from the start.
+    server: Option<&'b Server>,
+    /// Where they connect since the user asked for it.
+    opened: Option<Server>,
 }
 
 impl Supervisor<'_> {
-    fn run(&mut self, events: &Receiver<Event>, messages: &Receiver<Message>) -> Result<End, SuperviseError> {
+    fn run(&mut self, events: &Receiver<Event>) -> Result<End, SuperviseError> {
+        // A server that is gone brings nobody any more.
+        let mut silent = false;
         loop {
             let over = self.shutdown.over();
+            let messages = match self.server() {
+                Some(server) if !silent => server.messages().clone(),
+                _ => never(),
+            };
             let end = select! {
                 recv(events) -> event => match event {
                     Ok(event) => self.event(event)?,
@@ -87,8 +135,10 @@ impl Supervisor<'_> {
                 },
                 recv(messages) -> message => match message {
                     Ok(message) => self.message(message)?,
-                    // The server is gone: nobody will attach.
-                    Err(_) => return self.run(events, &never()),
+                    Err(_) => {
+                        silent = true;
+                        None
+                    }
                 },
             };
             if let Some(end) = end {
@@ -96,6 +146,23 @@ impl Supervisor<'_> {
                 self.report(MultiThreadStopReason::Exited(code));
                 return Ok(end);
             }
+        }
+    }
+
+    fn server(&self) -> Option<&Server> {
+        self.server.or(self.opened.as_ref())
+    }
+
+    /// Has debuggers find a server, and the user know where.
+    fn open_server(&mut self) {
+        if self.server().is_none() {
+            match Server::open() {
+                Ok(server) => self.opened = Some(server),
+                Err(error) => tell(&error.to_string()),
+            }
+        }
+        if let Some(server) = self.server() {
+            server.announce();
         }
     }
 
@@ -116,6 +183,7 @@ impl Supervisor<'_> {
             }
             Event::PowerKey if self.shutdown.ask() => {}
             Event::Quit | Event::PowerKey => return Ok(Some(End::User)),
+            Event::Debugger => self.open_server(),
             Event::Watch => {}
             Event::Stopped(run) => {
                 // Harts that stop together each tell of it; the first one counts.
@@ -137,8 +205,8 @@ impl Supervisor<'_> {
         match message {
             Message::Connected(id, stream) => self.attach(id, stream)?,
             Message::Data(id, bytes) => {
-                let mut bytes = bytes.iter();
-                while !bytes.as_slice().is_empty() {
+                let mut bytes = &bytes[..];
+                while !bytes.is_empty() {
                     let Some(client) = self.client.as_mut().filter(|client| client.id() == id) else { break };
                     let next = client.receive(&mut self.target, &mut bytes);
                     if let Some(end) = self.follow(next)? {

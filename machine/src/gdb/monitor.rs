@@ -14,7 +14,7 @@ const MOST_LINES: usize = 4096;
 
 const HELP: &str = "\
 help                   this list
-reset                  reset the machine and load its programs again; it stays stopped (then: flushregs)
+reset                  reset the machine and load its programs again; it stays stopped
 info devices           the physical address space
 info mem               the page table of the current hart
 info tlb               the TLB of the current hart
@@ -35,7 +35,11 @@ impl Target<'_> {
             [] | ["help"] => out.write_str(HELP),
             ["reset"] | ["reset", "halt"] => {
                 self.board.reset();
-                out.write_str("the machine is in its reset state; 'flushregs' has gdb look again\n")
+                // A command cannot tell gdb that registers have changed.
+                out.write_str(
+                    "the machine is in its reset state; gdb shows what it knew before, until you say \
+                     'maintenance flush register-cache' or let the machine run\n",
+                )
             }
             ["info", "devices"] => self.info_devices(out),
             ["info", "mem"] => self.info_mem(out),

@@ -1,22 +1,24 @@
 //! Where debuggers connect: a TCP port or a Unix socket, and the threads that accept and read.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 #[cfg(unix)]
 use std::os::unix::net::{UnixListener, UnixStream};
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
 
+use crate::shutdown::tell;
+
 /// Messages that wait for the machine's owner at most; then a client that sends more has to wait.
 const MOST_MESSAGES: usize = 16;
 /// Bytes read at once.
-const CHUNK: usize = 0x4000;
+const CHUNK: usize = 0x2_0000;
 /// How long a client may take to accept an answer before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,9 +38,9 @@ pub enum Address {
 impl Address {
     /// What is listened at if the user says nothing.
     pub const DEFAULT: &str = "127.0.0.1:1234";
-}
+    /// The port of [`Address::DEFAULT`].
+    const DEFAULT_PORT: u16 = 1234;
 
-impl Address {
     /// The address as gdb's `target remote` wants it.
     pub fn for_gdb(&self) -> String {
         match self {
@@ -100,6 +102,8 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    /// Nobody: what is sent is collected ([`super::converse`]).
+    Script(Mutex<Vec<u8>>),
 }
 
 impl Stream {
@@ -112,6 +116,7 @@ impl Stream {
             }
             #[cfg(unix)]
             Stream::Unix(stream) => stream.set_write_timeout(Some(PATIENCE)),
+            Stream::Script(_) => Ok(()),
         }
     }
 
@@ -126,6 +131,7 @@ impl Stream {
                 let mut stream = stream;
                 stream.read(buffer)
             }
+            Stream::Script(_) => Ok(0),
         }
     }
 
@@ -140,6 +146,10 @@ impl Stream {
                 let mut stream = stream;
                 stream.write_all(bytes)
             }
+            Stream::Script(sent) => {
+                sent.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                Ok(())
+            }
         }
     }
 
@@ -150,6 +160,7 @@ impl Stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Both),
             #[cfg(unix)]
             Stream::Unix(stream) => stream.shutdown(Shutdown::Both),
+            Stream::Script(_) => Ok(()),
         };
     }
 }
@@ -226,6 +237,20 @@ impl Server {
         let thread = std::thread::Builder::new().name("gdb server".into());
         thread.spawn(move || accept(&listener, &sender, &heard)).map_err(ServerError::Thread)?;
         Ok(Self { address, messages, closed })
+    }
+
+    /// Listens at the default address, or, where that is taken, at another port of the loopback interface.
+    ///
+    /// # Errors
+    /// Neither can be had.
+    pub fn open() -> Result<Self, ServerError> {
+        Self::bind(&Address::Tcp(Ipv4Addr::LOCALHOST.to_string(), Address::DEFAULT_PORT))
+            .or_else(|_| Self::bind(&Address::Tcp(Ipv4Addr::LOCALHOST.to_string(), 0)))
+    }
+
+    /// Tells the user where gdb can connect.
+    pub fn announce(&self) {
+        tell(&format!("gdb can connect: target remote {}", self.address.for_gdb()));
     }
 
     /// Where it listens: with the port that the host has chosen, if that was its choice.
@@ -330,7 +355,8 @@ mod tests {
         assert_eq!("0.0.0.0:1".parse::<Address>(), tcp("0.0.0.0", 1));
         assert_eq!("[::1]:2".parse::<Address>(), tcp("::1", 2));
         assert_eq!("[::1]:2".parse::<Address>().unwrap().to_string(), "[::1]:2");
-        assert_eq!(Address::DEFAULT.parse::<Address>().unwrap().to_string(), Address::DEFAULT);
+        let default = Address::Tcp("127.0.0.1".into(), Address::DEFAULT_PORT);
+        assert_eq!((Address::DEFAULT.parse(), default.to_string().as_str()), (Ok(default), Address::DEFAULT));
         for wrong in ["", "localhost", "1:70000", "unix:", "-1"] {
             assert!(wrong.parse::<Address>().is_err(), "{wrong}");
         }

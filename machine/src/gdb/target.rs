@@ -33,7 +33,7 @@ use crate::board::virt::Board;
 use crate::{Core, Order};
 
 /// EFAULT: there is nothing at the address.
-const NO_MEMORY: u8 = 14;
+pub(super) const NO_MEMORY: u8 = 14;
 /// EINVAL: the register cannot have the value.
 const BAD_VALUE: u8 = 22;
 
@@ -76,6 +76,8 @@ pub(super) struct Target<'b> {
     actions: Actions,
     /// The hart that the debugger was told of last.
     current: usize,
+    /// The hart whose memory was accessed last.
+    accessed: Option<usize>,
     /// Whether a command ends the run.
     pub(super) quit: bool,
     description: String,
@@ -93,6 +95,7 @@ impl<'b> Target<'b> {
             known: Points::default(),
             actions: Actions::default(),
             current: 0,
+            accessed: None,
             quit: false,
         }
     }
@@ -114,6 +117,11 @@ impl<'b> Target<'b> {
 
     pub(super) fn current_thread(&self) -> Tid {
         thread_of(self.current)
+    }
+
+    /// The hart whose memory has been accessed since this was last asked.
+    pub(super) fn take_accessed(&mut self) -> Option<usize> {
+        self.accessed.take()
     }
 
     /// Whether the debugger wants the run to end.
@@ -280,11 +288,13 @@ impl MultiThreadBase for Target<'_> {
     }
 
     fn read_addrs(&mut self, start: u64, data: &mut [u8], thread: Tid) -> TargetResult<usize, Self> {
+        self.accessed = Some(hart_of(thread));
         let length = self.read_memory(hart_of(thread), start, data);
         if length == 0 && !data.is_empty() { Err(TargetError::Errno(NO_MEMORY)) } else { Ok(length) }
     }
 
     fn write_addrs(&mut self, start: u64, data: &[u8], thread: Tid) -> TargetResult<(), Self> {
+        self.accessed = Some(hart_of(thread));
         self.write_memory(hart_of(thread), start, data).ok_or(TargetError::Errno(NO_MEMORY))
     }
 

@@ -13,7 +13,7 @@ use gdbstub::conn::Connection;
 use super::server::Stream;
 
 /// Most bytes in a packet, `$` and checksum included; gdb is told and asks for more memory in several parts.
-pub(super) const PACKET_SIZE: usize = 0x1_0000;
+pub(super) const PACKET_SIZE: usize = 0x4_0000;
 
 /// The interrupt request, outside of any packet.
 const INTERRUPT: u8 = 3;
@@ -59,8 +59,27 @@ impl Framer {
         &self.packet
     }
 
+    /// Takes bytes up to the first that completes something.
+    pub(super) fn take(&mut self, bytes: &mut &[u8]) -> Option<Incoming> {
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.state == State::Body {
+                let (body, rest) = bytes.split_at(bytes.iter().position(|byte| *byte == b'#').unwrap_or(bytes.len()));
+                if !body.is_empty() {
+                    self.keep_body(body);
+                    *bytes = rest;
+                    continue;
+                }
+            }
+            *bytes = rest;
+            if let Some(incoming) = self.push(*first) {
+                return Some(incoming);
+            }
+        }
+        None
+    }
+
     /// Takes the next byte.
-    pub(super) fn push(&mut self, byte: u8) -> Option<Incoming> {
+    fn push(&mut self, byte: u8) -> Option<Incoming> {
         match self.state {
             State::Between => match byte {
                 b'$' => {
@@ -77,10 +96,10 @@ impl Framer {
             State::Body => {
                 if byte == b'#' {
                     self.state = State::Checksum(0);
+                    self.keep(byte);
                 } else {
-                    self.sum = self.sum.wrapping_add(byte);
+                    self.keep_body(&[byte]);
                 }
-                self.keep(byte);
                 None
             }
             State::Checksum(count) => {
@@ -101,6 +120,13 @@ impl Framer {
         }
     }
 
+    fn keep_body(&mut self, bytes: &[u8]) {
+        self.sum = bytes.iter().fold(self.sum, |sum, byte| sum.wrapping_add(*byte));
+        let kept = bytes.len().min(PACKET_SIZE - self.packet.len());
+        self.packet.extend_from_slice(&bytes[..kept]);
+        self.too_long |= kept < bytes.len();
+    }
+
     fn keep(&mut self, byte: u8) {
         if self.packet.len() < PACKET_SIZE {
             self.packet.push(byte);
@@ -112,8 +138,16 @@ impl Framer {
 
 /// A whole packet.
 pub(super) fn packet(body: &str) -> Vec<u8> {
-    let sum = body.bytes().fold(0u8, u8::wrapping_add);
-    format!("${body}#{sum:02x}").into_bytes()
+    let mut packet = Vec::new();
+    write_packet(&mut packet, body.as_bytes());
+    packet
+}
+
+fn write_packet(packet: &mut Vec<u8>, body: &[u8]) {
+    let sum = body.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    packet.push(b'$');
+    packet.extend_from_slice(body);
+    packet.extend_from_slice(format!("#{sum:02x}").as_bytes());
 }
 
 /// Tells a second client that the machine has only one ear, and ends the connection.
@@ -150,6 +184,14 @@ impl Wire {
     pub(super) fn send(&self, bytes: &[u8]) {
         let output = &mut *self.0.borrow_mut();
         output.failed |= output.stream.write_all(bytes).is_err();
+    }
+
+    /// Sends a packet whose body needs no escapes.
+    pub(super) fn answer(&self, body: &[u8]) {
+        let output = &mut *self.0.borrow_mut();
+        output.last.clear();
+        write_packet(&mut output.last, body);
+        output.failed |= output.stream.write_all(&output.last).is_err();
     }
 
     /// Sends the last packet again.
@@ -211,8 +253,8 @@ impl Connection for Wire {
 mod tests {
     use super::*;
 
-    fn feed(framer: &mut Framer, bytes: &[u8]) -> Vec<Incoming> {
-        bytes.iter().filter_map(|byte| framer.push(*byte)).collect()
+    fn feed(framer: &mut Framer, mut bytes: &[u8]) -> Vec<Incoming> {
+        std::iter::from_fn(|| framer.take(&mut bytes)).collect()
     }
 
     #[test]
@@ -226,11 +268,25 @@ mod tests {
     }
 
     #[test]
+    fn it_does_not_matter_where_bytes_are_cut() {
+        let bytes = b"+$qC#b4-$m0,1#fb\x03$X0,3:}\x03b}#zz$$#24$#00";
+        let mut whole = Framer::default();
+        let expected = feed(&mut whole, bytes);
+        assert_eq!(expected.len(), 7);
+        for cut in 0..bytes.len() {
+            let mut framer = Framer::default();
+            let (before, behind) = bytes.split_at(cut);
+            let parts = [feed(&mut framer, before), feed(&mut framer, behind)].concat();
+            assert_eq!((parts, framer.packet()), (expected.clone(), whole.packet()), "{cut}");
+        }
+    }
+
+    #[test]
     fn a_packet_without_end_takes_bounded_memory() {
         let mut framer = Framer::default();
         assert_eq!(feed(&mut framer, b"$"), []);
-        for _ in 0..3 * PACKET_SIZE {
-            assert_eq!(framer.push(b'0'), None);
+        for _ in 0..3000 {
+            assert_eq!(feed(&mut framer, &[b'0'; PACKET_SIZE / 1000]), []);
         }
         assert_eq!(framer.packet().len(), PACKET_SIZE);
         assert_eq!(feed(&mut framer, b"#00"), [Incoming::TooLong]);

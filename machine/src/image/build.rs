@@ -262,7 +262,7 @@ impl Watch<'_> {
             }
             match event {
                 None if stop.load(Ordering::Relaxed) => return Err((self.stage, "interrupted".into())),
-                None | Some(Event::Watch | Event::PowerKey | Event::Stopped(_)) => {}
+                None | Some(Event::Watch | Event::PowerKey | Event::Debugger | Event::Stopped(_)) => {}
                 Some(Event::Power(_)) if done => break,
                 Some(Event::Power(_)) => return Err((self.stage, self.last)),
                 Some(Event::Crashed(hart)) => {

@@ -4,12 +4,15 @@
 
 mod bad_input;
 mod command;
+#[cfg(unix)]
+mod debugger;
 mod elf;
 mod images;
 #[cfg(unix)]
 mod power_key;
 #[cfg(unix)]
 mod pseudo_terminal;
+mod semihosting;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]

@@ -14,6 +14,7 @@ use devices::virtio::input::PowerKey;
 use firmware::image::firmware_from_bytes;
 use machine::board::virt::{self, Boot, Virt};
 use machine::gdb::{Address, Server, supervise};
+use machine::semihosting::Settings;
 use machine::{End, Shutdown};
 
 /// How long an answer may take. A loaded host gets much more than it needs.
@@ -27,6 +28,7 @@ pub fn engines() -> [EngineKind; 2] {
 /// A machine with a bare program, under supervision on a thread of its own.
 pub struct Machine {
     pub address: Address,
+    pub console: Arc<MemoryBackend>,
     program: Program,
     owner: Option<JoinHandle<u8>>,
 }
@@ -37,12 +39,35 @@ impl Machine {
         Self::new(engine, harts, source, true, &"127.0.0.1:0".parse().unwrap())
     }
 
+    /// A machine whose program makes semihosting calls, and that waits.
+    pub fn semihosting(engine: EngineKind, source: &str) -> Self {
+        Self::build(engine, 1, source, true, &"127.0.0.1:0".parse().unwrap(), Some(Settings::default()))
+    }
+
     pub fn new(engine: EngineKind, harts: u64, source: &str, waits: bool, address: &Address) -> Self {
+        Self::build(engine, harts, source, waits, address, None)
+    }
+
+    fn build(
+        engine: EngineKind,
+        harts: u64,
+        source: &str,
+        waits: bool,
+        address: &Address,
+        semihosting: Option<Settings>,
+    ) -> Self {
         let program = assemble(source, virt::RAM_BASE, &ExtensionSet::implemented()).unwrap();
         let memory = 4 << 20;
         let image = firmware_from_bytes("program", program.bytes.clone(), &virt::bare_room(memory)).unwrap();
         let console = MemoryBackend::new();
-        let board = Virt { memory, harts, engine, console, ..Virt::new(Boot::Bare(Arc::new(image))) };
+        let board = Virt {
+            memory,
+            harts,
+            engine,
+            console: console.clone(),
+            semihosting,
+            ..Virt::new(Boot::Bare(Arc::new(image)))
+        };
         let mut board = board.build().unwrap();
         let server = Server::bind(address).unwrap();
         let address = server.address().clone();
@@ -53,7 +78,7 @@ impl Machine {
                 End::User => 0,
             }
         });
-        Self { address, program, owner: Some(owner) }
+        Self { address, console, program, owner: Some(owner) }
     }
 
     /// The address of a label.

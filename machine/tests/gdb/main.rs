@@ -2,6 +2,7 @@
 
 mod debugger;
 mod hostile;
+mod semihosting;
 
 use std::time::{Duration, Instant};
 
@@ -128,9 +129,14 @@ fn memory_of_all_kinds() {
     assert_eq!(debugger.ask(&format!("m{:x},8", RAM_BASE + (4 << 20) - 4)), "00000000");
     assert_eq!(debugger.ask(&format!("M{:x},8:0000000000000000", RAM_BASE + (4 << 20) - 4)), "E0e");
     assert_eq!(debugger.ask("mffffffffffffffff,8"), "E0e");
-    // A register of virtio-mmio by a word ("virt"), one of the UART's by a byte.
+    // Registers of virtio-mmio are words ("virt", 2: the version), those of the UART bytes, mtimecmp is a doubleword.
     assert_eq!(debugger.ask("m10001000,4"), hex(b"virt"));
+    assert_eq!(debugger.ask("m10001001,5"), hex(b"irt\x02\0"));
     assert_eq!(debugger.ask("m10000005,1"), "60", "the line status register");
+    assert_eq!(debugger.ask("m10000000,8")[10..12], *"60");
+    assert_eq!(debugger.ask("m2004000,8"), "f".repeat(16));
+    debugger.ok("M2004002,2:0000");
+    assert_eq!(debugger.ask("m2004000,8"), "ffff0000ffffffff");
     // A page table of one leaf: the first gigabyte leads to RAM.
     let root = RAM_BASE + 0x20_0000;
     debugger.ok(&format!("M{root:x},8:{}", hex(&(RAM_BASE >> 12 << 10 | 0xcf).to_le_bytes())));

@@ -205,6 +205,7 @@ impl Program {
             extensions: EXTENSIONS[usize::from(self.extensions) % EXTENSIONS.len()],
             page_table_levels: 3 + u32::from(self.levels % 3),
             built_in_sbi: self.built_in_sbi,
+            semihosting: None,
             reset_vector: RAM_BASE + CODE,
         };
         let (clock, shared) = (Clock::manual(), Arc::new(HartShared::new(0)));
@@ -291,7 +292,8 @@ impl Machine {
             assert_eq!(self.hart.x(0), 0);
             assert_eq!(self.hart.pc() & 1, 0);
             match stop {
-                Stop::Budget | Stop::Pause | Stop::Watch | Stop::Breakpoint | Stop::Watchpoint { .. } => return,
+                Stop::Budget | Stop::Pause | Stop::Watch => return,
+                Stop::Semihosting | Stop::Breakpoint | Stop::Watchpoint { .. } => return,
                 Stop::WaitForInterrupt => {
                     self.clock.advance(1000);
                     if !self.hart.has_pending_interrupt() {

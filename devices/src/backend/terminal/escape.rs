@@ -6,6 +6,7 @@ const CTRL_A: u8 = 0x01;
 pub(super) const HELP: &str = "\r\n\
     Ctrl-A x       end the emulator\r\n\
     Ctrl-A p       press the power key: the guest shuts down\r\n\
+    Ctrl-A g       let gdb connect; the guest goes on until it does\r\n\
     Ctrl-A h       this help\r\n\
     Ctrl-A Ctrl-A  send Ctrl-A to the guest (Ctrl-A a, too)\r\n";
 
@@ -21,6 +22,8 @@ pub(super) enum Action {
     Quit,
     /// The user presses the power key.
     PowerKey,
+    /// The user wants a debugger to be able to connect.
+    Debugger,
     /// The user wants to know the commands.
     Help,
     /// There is no such command; the key goes nowhere.
@@ -46,6 +49,7 @@ impl Escape {
             CTRL_A | b'a' => Action::Input(CTRL_A),
             b'x' => Action::Quit,
             b'p' => Action::PowerKey,
+            b'g' => Action::Debugger,
             b'h' | b'?' => Action::Help,
             _ => Action::Unknown,
         })
@@ -71,9 +75,10 @@ mod tests {
 
     #[test]
     fn commands() {
-        use Action::{Help, Input, PowerKey, Quit, Unknown};
+        use Action::{Debugger, Help, Input, PowerKey, Quit, Unknown};
         assert_eq!(actions(b"\x01x"), [Quit]);
         assert_eq!(actions(b"\x01p"), [PowerKey]);
+        assert_eq!(actions(b"\x01g"), [Debugger]);
         assert_eq!(actions(b"\x01h"), [Help]);
         assert_eq!(actions(b"\x01a\x01\x01"), [Input(1), Input(1)]);
         assert_eq!(actions(b"\x01zx"), [Unknown, Input(b'x')], "a command takes one byte");

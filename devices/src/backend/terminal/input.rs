@@ -14,6 +14,8 @@ pub(super) const TERMINAL_LIMIT: usize = 16 << 20;
 struct Queue {
     bytes: VecDeque<u8>,
     closed: bool,
+    /// Nothing more comes from the host.
+    ended: bool,
 }
 
 /// The queue.
@@ -25,7 +27,7 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn new(limit: usize) -> Self {
-        let queue = Queue { bytes: VecDeque::new(), closed: false };
+        let queue = Queue { bytes: VecDeque::new(), closed: false, ended: false };
         Self { queue: Mutex::new(queue), limit, room: Condvar::new() }
     }
 
@@ -62,6 +64,17 @@ impl Input {
     pub(super) fn close(&self) {
         lock(&self.queue).closed = true;
         self.room.notify_one();
+    }
+
+    /// Nothing more will be added.
+    pub(super) fn end(&self) {
+        lock(&self.queue).ended = true;
+    }
+
+    /// Whether all has been taken and nothing more will be added.
+    pub(super) fn has_ended(&self) -> bool {
+        let queue = lock(&self.queue);
+        queue.ended && queue.bytes.is_empty()
     }
 
     #[cfg(test)]

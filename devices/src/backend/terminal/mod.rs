@@ -26,6 +26,8 @@ pub enum Wish {
     Quit,
     /// The power key is pressed: the guest is to shut down.
     PowerKey,
+    /// A debugger is to be able to connect.
+    Debugger,
 }
 
 /// The host's terminal as a console. Dropping it writes what is left of the output and restores the terminal.
@@ -136,7 +138,13 @@ impl Shared {
     }
 
     /// The input thread: ends with the input.
-    fn run_input(&self, mut source: impl Read, mut escape: Option<Escape>, wish: impl Fn(Wish)) {
+    fn run_input(&self, source: impl Read, escape: Option<Escape>, wish: impl Fn(Wish)) {
+        self.read_input(source, escape, wish);
+        self.input.end();
+        self.ready();
+    }
+
+    fn read_input(&self, mut source: impl Read, mut escape: Option<Escape>, wish: impl Fn(Wish)) {
         let mut buffer = [0; 4096];
         let mut plain = Vec::new();
         loop {
@@ -161,6 +169,7 @@ impl Shared {
                     Some(Action::Input(byte)) => plain.push(byte),
                     Some(Action::Quit) => wish(Wish::Quit),
                     Some(Action::PowerKey) => wish(Wish::PowerKey),
+                    Some(Action::Debugger) => wish(Wish::Debugger),
                     Some(Action::Help) => self.say(escape::HELP),
                     Some(Action::Unknown) => self.say(escape::HINT),
                     None => {}
@@ -202,6 +211,10 @@ impl CharacterBackend for Shared {
         self.input.pop(buffer)
     }
 
+    fn has_ended(&self) -> bool {
+        self.input.has_ended()
+    }
+
     fn attach(&self, ready: Ready) {
         *lock(&self.ready) = Some(Arc::new(ready));
     }
@@ -227,14 +240,14 @@ mod tests {
     fn escape_keys_act_and_the_rest_reaches_the_guest() {
         let wishes = Arc::new(Mutex::new(Vec::new()));
         let heard = wishes.clone();
-        let source = io::Cursor::new(b"a\x01ab\x01xc\x01h\x01pd".to_vec());
+        let source = io::Cursor::new(b"a\x01ab\x01xc\x01h\x01p\x01gd".to_vec());
         let wish = move |wish| lock(&heard).push(wish);
         let shared = Shared::start(source, io::sink(), Some(Escape::default()), wish).unwrap();
         until("input", || shared.input.len() == 5);
         let mut buffer = [0; 16];
         assert_eq!(shared.read(&mut buffer), 5);
         assert_eq!(&buffer[..5], b"a\x01bcd");
-        assert_eq!(*lock(&wishes), [Wish::Quit, Wish::PowerKey]);
+        assert_eq!(*lock(&wishes), [Wish::Quit, Wish::PowerKey, Wish::Debugger]);
     }
 
     #[test]
@@ -250,8 +263,10 @@ mod tests {
             let count = shared.read(&mut buffer);
             assert!(shared.input.len() <= input::LIMIT);
             received.extend_from_slice(&buffer[..count]);
+            assert!(!shared.has_ended() || received.len() == bytes.len());
         }
         assert_eq!(received, bytes);
+        until("the end", || shared.has_ended());
     }
 
     #[test]

@@ -1,0 +1,141 @@
+//! Packets that read and write memory (`m`, `M` and `X`), taken as a whole: `load`, `restore` and `dump` consist of them,
+//! and the protocol's crate, which takes everything byte by byte, would be what such a transfer waits for.
+//!
+//! Whatever is unusual about a packet is left to the crate.
+
+use std::num::NonZeroUsize;
+
+use super::target::{NO_MEMORY, Target};
+use super::wire::PACKET_SIZE;
+
+/// Most bytes that an answer to `m` holds: each is two digits, and around them are `$`, `#` and the checksum.
+const MOST_READ: usize = (PACKET_SIZE - 4) / 2;
+
+/// What a packet asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Request {
+    Read { address: u64, length: NonZeroUsize },
+    Write { address: u64, data: Vec<u8> },
+}
+
+/// Whether a packet, `$` and checksum included, reads or writes memory.
+pub(super) fn is_transfer(packet: &[u8]) -> bool {
+    matches!(packet, [b'$', b'm' | b'M' | b'X', ..])
+}
+
+/// The answer to a packet that reads or writes memory of a hart.
+pub(super) fn answer(target: &mut Target<'_>, hart: usize, packet: &[u8]) -> Option<Vec<u8>> {
+    let failure = || format!("E{NO_MEMORY:02x}").into_bytes();
+    Some(match parse(packet)? {
+        Request::Read { address, length } => {
+            let mut data = vec![0; length.get()];
+            match target.read_memory(hart, address, &mut data) {
+                0 => failure(),
+                count => data[..count].iter().flat_map(|byte| digits(*byte)).collect(),
+            }
+        }
+        Request::Write { address, data } => match target.write_memory(hart, address, &data) {
+            Some(()) => b"OK".to_vec(),
+            None => failure(),
+        },
+    })
+}
+
+fn parse(packet: &[u8]) -> Option<Request> {
+    let (kind, body) = packet.strip_prefix(b"$")?.split_first()?;
+    let (body, _checksum) = body.split_at(body.len().checked_sub(3)?);
+    let end = body.iter().position(|byte| *byte == b':').unwrap_or(body.len());
+    let (header, data) = (std::str::from_utf8(&body[..end]).ok()?, body.get(end + 1..));
+    let (address, length) = header.split_once(',')?;
+    let (address, length) = (number(address)?, usize::try_from(number(length)?).ok()?);
+    Some(match (kind, data) {
+        (b'm', None) => {
+            Request::Read { address, length: NonZeroUsize::new(length).filter(|length| length.get() <= MOST_READ)? }
+        }
+        (b'M', Some(data)) => Request::Write { address, data: bytes(data).filter(|data| data.len() == length)? },
+        (b'X', Some(data)) => Request::Write { address, data: unescape(data).filter(|data| data.len() == length)? },
+        _ => return None,
+    })
+}
+
+/// A number in hexadecimal digits, and nothing but digits.
+fn number(text: &str) -> Option<u64> {
+    let are_digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u64::from_str_radix(text, 16).ok().filter(|_| are_digits)
+}
+
+fn digits(byte: u8) -> [u8; 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
+}
+
+/// Bytes of pairs of digits.
+fn bytes(text: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    pairs.iter().map(|[high, low]| Some((digit(*high)? << 4 | digit(*low)?) as u8)).collect()
+}
+
+/// Binary data of a packet: the byte behind `}` has bit 5 inverted (gdb's manual, "Overview" of the remote protocol).
+fn unescape(mut text: &[u8]) -> Option<Vec<u8>> {
+    let mut data = Vec::with_capacity(text.len());
+    while let Some(at) = text.iter().position(|byte| *byte == b'}') {
+        data.extend_from_slice(&text[..at]);
+        data.push(text.get(at + 1)? ^ 0x20);
+        text = &text[at + 2..];
+    }
+    data.extend_from_slice(text);
+    Some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packet(body: &[u8]) -> Vec<u8> {
+        [b"$", body, b"#00"].concat()
+    }
+
+    #[test]
+    fn requests_in_all_forms() {
+        let write = |data: &[u8]| Some(Request::Write { address: 0x8000_0000, data: data.to_vec() });
+        let length = NonZeroUsize::new(16).unwrap();
+        assert_eq!(parse(&packet(b"m80000000,10")), Some(Request::Read { address: 0x8000_0000, length }));
+        assert_eq!(parse(&packet(b"M80000000,2:0aFf")), write(b"\x0a\xff"));
+        assert_eq!(parse(&packet(b"X80000000,4:a}\x03:\0")), write(b"a#:\0"));
+        assert_eq!(parse(&packet(b"X80000000,0:")), write(b""));
+        assert!(is_transfer(b"$m0,1#00") && !is_transfer(b"$qC#b4") && !is_transfer(b"$"));
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_alone() {
+        for body in [
+            "",
+            "m",
+            "m,",
+            "m1",
+            "m1,0",
+            "m+1,1",
+            "m1,1:",
+            "mz,1",
+            "m10000000000000000,1",
+            "m0,fffffff",
+            "M0,1:",
+            "M0,1:0",
+            "M0,1:0g",
+            "M0,1:0000",
+            "M0,1",
+            "X0,2:a",
+            "X0,1:}",
+            "X0,1",
+            "X0:1",
+            "x0,1",
+            "g",
+        ] {
+            assert_eq!(parse(&packet(body.as_bytes())), None, "{body}");
+        }
+        for truncated in [&b"$"[..], b"", b"$m", b"$m#", b"m0,1#00"] {
+            assert_eq!(parse(truncated), None);
+        }
+    }
+}

@@ -12,7 +12,7 @@ use cpu::isa::assembler::{Program, assemble};
 use devices::backend::memory::MemoryBackend;
 use devices::virtio::input::PowerKey;
 use firmware::image::firmware_from_bytes;
-use machine::board::virt::{self, Boot, Virt};
+use machine::board::virt::{self, Board, Boot, Virt};
 use machine::gdb::{Address, Server, supervise};
 use machine::semihosting::Settings;
 use machine::{End, Shutdown};
@@ -23,6 +23,22 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The engines that everything is tried with.
 pub fn engines() -> [EngineKind; 2] {
     [EngineKind::Interpreter, EngineKind::Jit(cpu::JitOptions { threshold: 2, ..cpu::JitOptions::default() })]
+}
+
+/// A board with a bare program.
+pub fn board(
+    engine: EngineKind,
+    harts: u64,
+    source: &str,
+    console: Arc<MemoryBackend>,
+    semihosting: Option<Settings>,
+) -> (Board, Program) {
+    let program = assemble(source, virt::RAM_BASE, &ExtensionSet::implemented()).unwrap();
+    let memory = 4 << 20;
+    let image = firmware_from_bytes("program", program.bytes.clone(), &virt::bare_room(memory)).unwrap();
+    let boot = Boot::Bare(Arc::new(image));
+    let board = Virt { memory, harts, engine, console, semihosting, ..Virt::new(boot) };
+    (board.build().unwrap(), program)
 }
 
 /// A machine with a bare program, under supervision on a thread of its own.
@@ -56,19 +72,8 @@ impl Machine {
         address: &Address,
         semihosting: Option<Settings>,
     ) -> Self {
-        let program = assemble(source, virt::RAM_BASE, &ExtensionSet::implemented()).unwrap();
-        let memory = 4 << 20;
-        let image = firmware_from_bytes("program", program.bytes.clone(), &virt::bare_room(memory)).unwrap();
         let console = MemoryBackend::new();
-        let board = Virt {
-            memory,
-            harts,
-            engine,
-            console: console.clone(),
-            semihosting,
-            ..Virt::new(Boot::Bare(Arc::new(image)))
-        };
-        let mut board = board.build().unwrap();
+        let (mut board, program) = board(engine, harts, source, console.clone(), semihosting);
         let server = Server::bind(address).unwrap();
         let address = server.address().clone();
         let owner = std::thread::spawn(move || {

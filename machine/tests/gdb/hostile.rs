@@ -1,6 +1,9 @@
 //! What no debugger would send.
 
-use crate::debugger::{Machine, engines};
+use devices::backend::memory::MemoryBackend;
+use machine::gdb::converse;
+
+use crate::debugger::{Machine, board, engines};
 use crate::{COUNT, Debugger};
 
 /// Whether the machine still answers as it should.
@@ -128,6 +131,62 @@ fn noise_of_any_kind_leaves_the_machine_as_it_was() {
         // What it answers nobody reads.
     }
     assert_sane(&mut machine.attach());
+}
+
+#[test]
+fn conversations_of_noise_end_and_leave_a_machine_that_answers() {
+    let (mut board, _) = board(engines()[0], 2, COUNT, MemoryBackend::new(), None);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |most: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize % most
+    };
+    let starts: [&[u8]; 20] = [
+        b"?",
+        b"g",
+        b"p20",
+        b"P1=",
+        b"m80000000,",
+        b"M80000000,8:",
+        b"X80001000,4:",
+        b"vCont;c",
+        b"vCont;s:p1.1;c",
+        b"Z0,8000",
+        b"z0,",
+        b"Z2,80000",
+        b"Hg",
+        b"qSupported:multiprocess+;",
+        b"QStartNoAckMode",
+        b"qXfer:features:read:target.xml:0,",
+        b"D",
+        b"k",
+        b"qRcmd,696e666f206d656d",
+        b"qRcmd,7265736574",
+    ];
+    for _ in 0..50 {
+        board.reset();
+        let mut parts = vec![Vec::new()];
+        for _ in 0..random(30) {
+            let mut body = starts[random(starts.len())].to_vec();
+            body.extend((0..random(6)).map(|_| b"0123456789abcdef,;:-.=}*#"[random(25)]));
+            let sum = body.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+            let last = parts.last_mut().unwrap();
+            match random(10) {
+                0 => last.push(3),
+                1 => last.push(b'-'),
+                2 => parts.push(Vec::new()),
+                3 => last.extend(&body),
+                _ => last.extend([b"$", &body[..], format!("#{sum:02x}").as_bytes()].concat()),
+            }
+        }
+        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+        converse(&mut board, &parts).unwrap();
+        assert!(!board.machine.is_running());
+        let answer = converse(&mut board, &[b"$?#3f"]).unwrap();
+        assert!(answer.starts_with(b"+$T05"), "{}", String::from_utf8_lossy(&answer));
+    }
 }
 
 #[test]

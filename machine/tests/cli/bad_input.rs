@@ -15,6 +15,9 @@ fn refused(arguments: &[&str], said: &[&str]) {
     for part in said {
         assert!(line.contains(part), "{arguments:?}: no {part:?} in: {line}");
     }
+    if let Some((message, cause)) = line.rsplit_once(": ") {
+        assert!(!message.contains(cause), "{arguments:?}: said twice: {line}");
+    }
     assert_eq!(outcome.stdout, "", "{arguments:?}");
 }
 

@@ -46,10 +46,10 @@ pub enum FormatError {
     #[error("is a qcow2 image of version {0}; only 2 and 3 are supported")]
     Version(u32),
     /// Clusters of no size that the specification allows.
-    #[error("is damaged: its header speaks of clusters of 2^{0} bytes")]
+    #[error("is damaged: its header speaks of clusters of 2^{0} bytes; `qemu-img check` may tell more")]
     ClusterBits(u32),
     /// What follows the header is not as long as it says, or as it must be.
-    #[error("is damaged: its header's extension {0:#x} has a wrong length")]
+    #[error("is damaged: its header's extension {0:#x} has a wrong length; `qemu-img check` may tell more")]
     Extension(u32),
     /// A feature bit that a reader must know.
     #[error("uses the qcow2 feature \"{feature}\", which is not supported; {cure}")]

@@ -7,8 +7,8 @@
 //! ([`Call`]). So a hart can be paused in the middle, and then `pc` is at the call's `ebreak`. Files that are open are no part
 //! of a machine's saved state.
 //!
-//! **Bounds.** Memory is read and written by the hart's own translation, in parts of [`PART`] bytes, between which others
-//! are served; a name has at most [`LONGEST_NAME`] bytes. What goes wrong gives -1 (of reads and writes: what is left),
+//! **Bounds.** Memory is read and written by the hart's own translation, in parts of `PART` bytes, between which others
+//! are served; a name has at most `LONGEST_NAME` bytes. What goes wrong gives -1 (of reads and writes: what is left),
 //! with a reason for `SYS_ERRNO`.
 
 mod error;

@@ -280,8 +280,8 @@ fn an_interrupt_is_answered_at_once() {
             times.push(start.elapsed());
         }
         times.sort();
-        // Half of them; a loaded host delays some.
-        assert!(times[10] < Duration::from_millis(50), "{times:?}");
+        // Half of them; a loaded host delays some. How fast it is on an idle one, `tests/peers/gdb` measures.
+        assert!(times[10] < Duration::from_secs(1), "{times:?}");
     }
 }
 

@@ -5,8 +5,8 @@
 //! run in parts and not cached by virtual address, and translated code is neither made for nor entered in a page that
 //! bears one; as links lead only to regions whose pages are among those of the region they are in, no translated code
 //! runs into such a page. A page that bears a watchpoint has no TLB entry for what is watched, so that accesses take the
-//! slow path, where the exact bytes are compared; no range entry covers it. Changing the points starts a new code generation and forgets all
-//! translations.
+//! slow path, where the exact bytes are compared; no range entry covers it. Changing the points starts a new code
+//! generation and forgets all translations.
 //!
 //! **Precision.** A stop is before the instruction: nothing of it has happened, `pc` and the retired count are those of
 //! a fault. A breakpoint comes before the faults of its instruction's fetch, a watchpoint before those of its access

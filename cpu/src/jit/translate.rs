@@ -1009,16 +1009,15 @@ impl Translator<'_, '_> {
                 {
                     return arg;
                 }
-                InstructionData::Binary { opcode: opcode @ (Opcode::Ishl | Opcode::Ushr), args: [from, amount] }
-                    if self.small_constant(amount).is_some() =>
-                {
-                    let amount = self.small_constant(amount).unwrap_or_default();
-                    if opcode == Opcode::Ishl {
-                        let from = self.low(from, width);
-                        return self.b.ins().ishl_imm_s(from, amount);
-                    }
-                    if let Some(from) = self.zero_extended_word(from) {
-                        return self.b.ins().ushr_imm_s(from, amount);
+                InstructionData::Binary { opcode: opcode @ (Opcode::Ishl | Opcode::Ushr), args: [from, amount] } => {
+                    if let Some(amount) = self.small_constant(amount) {
+                        if opcode == Opcode::Ishl {
+                            let from = self.low(from, width);
+                            return self.b.ins().ishl_imm_s(from, amount);
+                        }
+                        if let Some(from) = self.zero_extended_word(from) {
+                            return self.b.ins().ushr_imm_s(from, amount);
+                        }
                     }
                 }
                 _ => {}

@@ -57,17 +57,21 @@ fn put(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
     content[offset..offset + bytes.len()].copy_from_slice(bytes);
 }
 
+/// Reads what there is of a content at an offset; how many bytes.
+pub(super) fn get(content: &[u8], offset: u64, bytes: &mut [u8]) -> usize {
+    let there = content.get(offset as usize..).unwrap_or_default();
+    let length = there.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&there[..length]);
+    length
+}
+
 impl Medium for Recorder {
     fn length(&self) -> io::Result<u64> {
         Ok(lock(&self.state).content.len() as u64)
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let state = lock(&self.state);
-        let there = state.content.get(offset as usize..).unwrap_or_default();
-        let length = there.len().min(bytes.len());
-        bytes[..length].copy_from_slice(&there[..length]);
-        Ok(length)
+        Ok(get(&lock(&self.state).content, offset, bytes))
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::crash::check;
+use super::crash::{check, get};
 use super::qcow2::{self, Qcow2Disk};
 use super::{Cache, Disk, Format, Medium, RawDisk};
 use crate::lock;
@@ -56,11 +56,7 @@ impl Medium for Sparse {
     }
 
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let state = lock(&self.state);
-        let there = state.content.get(offset as usize..).unwrap_or_default();
-        let length = there.len().min(bytes.len());
-        bytes[..length].copy_from_slice(&there[..length]);
-        Ok(length)
+        Ok(get(&lock(&self.state).content, offset, bytes))
     }
 
     /// Like a file system: what has room is written before the rest fails.

@@ -302,7 +302,12 @@ impl Region {
         let mut body = vec![false; self.blocks.len()];
         let mut inner_body = body.clone();
         let mut is_inner = false;
-        for &latch in predecessors[head].iter().filter(|latch| from_head[**latch]) {
+        let latches = || predecessors[head].iter().filter(|latch| from_head[**latch]);
+        // Code lies in the order in which it runs: an edge that leads forward into the loop comes from one around it, if
+        // others lead back.
+        let leads_back = |latch: usize| self.blocks[latch].start >= self.blocks[head].start;
+        let has_back = latches().any(|latch| leads_back(*latch));
+        for &latch in latches().filter(|latch| !has_back || leads_back(**latch)) {
             // What leads to this edge without passing the head again.
             let mut around = vec![false; self.blocks.len()];
             (around[head], around[latch]) = (true, true);

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bus::Width;
 
 use super::host;
-use super::state::{CallSite, FloatSite, RESERVE, SERVICES, Service};
+use super::state::{Arguments, CallSite, FloatSite, RESERVE, SERVICES, Service};
 use super::translate::result;
 use crate::block::CodeContext;
 use crate::isa::{AmoOp, Ops};
@@ -36,26 +36,27 @@ fn width(bytes: u64) -> Width {
 }
 
 /// Lends the hart to a service.
-fn with(hart: *mut Hart, service: impl FnOnce(&mut Hart) -> Result<u64, Trapped>) -> u64 {
+fn with(hart: *mut Hart, service: impl FnOnce(&mut Hart, Arguments) -> Result<u64, Trapped>) {
     let flags = host::save_flags();
-    let result = lend(hart, service);
+    lend(hart, 0, service);
     host::restore_flags(flags);
-    result
 }
 
-/// Lends the hart to a service that leaves the host's floating-point flags alone, or is to.
-fn lend(hart: *mut Hart, service: impl FnOnce(&mut Hart) -> Result<u64, Trapped>) -> u64 {
+/// Lends the hart to a service that leaves the host's floating-point flags alone, or is to. Where that traps, the answer
+/// is `trapped`.
+fn lend(hart: *mut Hart, trapped: u64, service: impl FnOnce(&mut Hart, Arguments) -> Result<u64, Trapped>) {
     // SAFETY: translated code passes the pointer that the engine entered it with, made from the engine's exclusive
     // reference, which is not used until the code returns; the code itself does not touch the hart while it waits for
     // this call.
     let hart = unsafe { &mut *hart };
-    let outcome = catch_unwind(AssertUnwindSafe(|| service(&mut *hart)));
+    let arguments = hart.jit.arguments;
+    let outcome = catch_unwind(AssertUnwindSafe(|| service(&mut *hart, arguments)));
     let outcome = outcome.unwrap_or_else(|panic| {
         hart.jit.panic = Some(panic);
         Err(Trapped(()))
     });
     hart.jit.trapped = outcome.is_err().into();
-    outcome.unwrap_or(0)
+    hart.jit.outcome = outcome.unwrap_or(trapped);
 }
 
 /// What a service is told of a load or a store, in one word.
@@ -104,55 +105,55 @@ fn fill(hart: &mut Hart, code: AccessCode, address: u64, access: Access) {
     }
 }
 
-extern "C" fn load(hart: *mut Hart, address: u64, word: u64) -> u64 {
-    with(hart, |hart| {
+extern "C" fn load(hart: *mut Hart) {
+    with(hart, |hart, [address, word, ..]| {
         hart.jit.slow_accesses += 1;
         let code = AccessCode::of(word);
         let value = hart.load_virtual(address, code.width)?;
         fill(hart, code, address, Access::Read);
         Ok(value)
-    })
+    });
 }
 
-extern "C" fn store(hart: *mut Hart, address: u64, word: u64, value: u64) -> u64 {
-    with(hart, |hart| {
+extern "C" fn store(hart: *mut Hart) {
+    with(hart, |hart, [address, word, value, _]| {
         hart.jit.slow_accesses += 1;
         let code = AccessCode::of(word);
         hart.store_virtual(address, code.width, value)?;
         fill(hart, code, address, Access::Write);
         Ok(0)
-    })
+    });
 }
 
 /// Fills the range entry of an access, which the TLB has.
-extern "C" fn fill_range(hart: *mut Hart, address: u64, word: u64, write: u64) -> u64 {
-    with(hart, |hart| {
+extern "C" fn fill_range(hart: *mut Hart) {
+    with(hart, |hart, [address, word, write, _]| {
         fill(hart, AccessCode::of(word), address, if write == 0 { Access::Read } else { Access::Write });
         Ok(0)
-    })
+    });
 }
 
-extern "C" fn amo(hart: *mut Hart, address: u64, code: u64, value: u64) -> u64 {
-    with(hart, |hart| {
+extern "C" fn amo(hart: *mut Hart) {
+    with(hart, |hart, [address, code, value, _]| {
         hart.jit.slow_accesses += 1;
         let op = AMO_OPS[(code >> 8) as usize % AMO_OPS.len()];
         hart.amo_virtual(op, address, width(code), value)
-    })
+    });
 }
 
-extern "C" fn compare_and_swap(hart: *mut Hart, address: u64, bytes: u64, expected: u64, new: u64) -> u64 {
-    with(hart, |hart| {
+extern "C" fn compare_and_swap(hart: *mut Hart) {
+    with(hart, |hart, [address, bytes, expected, new]| {
         hart.jit.slow_accesses += 1;
         hart.compare_and_swap_virtual(address, width(bytes), expected, new)
-    })
+    });
 }
 
-extern "C" fn load_reserved(hart: *mut Hart, address: u64, bytes: u64) -> u64 {
-    with(hart, |hart| hart.load_reserved_virtual(address, width(bytes)))
+extern "C" fn load_reserved(hart: *mut Hart) {
+    with(hart, |hart, [address, bytes, ..]| hart.load_reserved_virtual(address, width(bytes)));
 }
 
-extern "C" fn store_conditional(hart: *mut Hart, address: u64, bytes: u64, value: u64) -> u64 {
-    with(hart, |hart| hart.store_conditional_virtual(address, width(bytes), value))
+extern "C" fn store_conditional(hart: *mut Hart) {
+    with(hart, |hart, [address, bytes, value, _]| hart.store_conditional_virtual(address, width(bytes), value));
 }
 
 impl Hart {
@@ -163,18 +164,17 @@ impl Hart {
 }
 
 /// Runs a helper. Zero if the code may go on behind the instruction, with nothing changed that it relies on.
-extern "C" fn call(hart: *mut Hart, site: *const CallSite, pc: u64) -> u64 {
-    // SAFETY: the site belongs to the region that calls, whose memory is kept while a hart is in it.
-    let site = unsafe { &*site };
-    let mut outcome = result::TRAP;
+extern "C" fn call(hart: *mut Hart) {
     // The helper may read the flags, or replace them.
     let flags = host::take_flags();
-    lend(hart, |hart| {
+    lend(hart, result::TRAP as u64, |hart, [site, pc, ..]| {
         hart.settle_retired();
         hart.jit.helped += 1;
         hart.accrue_float_flags(flags.guest());
         hart.pc = pc;
         let context = CodeContext::of(hart);
+        // SAFETY: the site belongs to the region that calls, whose memory is kept while a hart is in it.
+        let site = unsafe { &*(site as *const CallSite) };
         // The helper sees every older instruction as retired, and this one as the first of its block.
         Ops::call(hart, &site.insn, site.helper)?;
         hart.pc = hart.next_pc;
@@ -185,27 +185,25 @@ extern "C" fn call(hart: *mut Hart, site: *const CallSite, pc: u64) -> u64 {
             && hart.stop.is_none()
             && hart.shared().events() == 0
             && CodeContext::of(hart) == context;
-        outcome = if unchanged { result::CONTINUE } else { result::EXIT };
-        Ok(0)
+        Ok(if unchanged { result::CONTINUE } else { result::EXIT } as u64)
     });
-    outcome as u64
 }
 
-extern "C" fn float(hart: *mut Hart, site: *const FloatSite, a: u64, b: u64, c: u64) -> u64 {
-    // SAFETY: as for `call`.
-    let site = unsafe { &*site };
-    with(hart, |hart| {
+extern "C" fn float(hart: *mut Hart) {
+    with(hart, |hart, [site, a, b, c]| {
         hart.jit.helped += 1;
+        // SAFETY: as for `call`.
+        let site = unsafe { &*(site as *const FloatSite) };
         Ok(hart.float(&site.insn, site.op, site.format, [a, b, c]))
-    })
+    });
 }
 
-extern "C" fn carryless_low(a: u64, b: u64) -> u64 {
-    carryless_product(a, b) as u64
+extern "C" fn carryless_low(hart: *mut Hart) {
+    with(hart, |_, [a, b, ..]| Ok(carryless_product(a, b) as u64));
 }
 
-extern "C" fn carryless_high(a: u64, b: u64) -> u64 {
-    (carryless_product(a, b) >> 64) as u64
+extern "C" fn carryless_high(hart: *mut Hart) {
+    with(hart, |_, [a, b, ..]| Ok((carryless_product(a, b) >> 64) as u64));
 }
 
 /// The addresses of the services, by number.
@@ -226,11 +224,11 @@ pub(super) fn services() -> [u64; SERVICES] {
     services
 }
 
-/// Whether the services preserve all registers but the one of their result, so that translated code has nothing to
+/// Whether the services preserve all registers, so that translated code has nothing to
 /// save on its hot paths for the sake of calls on its cold ones.
 pub(super) const PRESERVING: bool = cfg!(target_arch = "x86_64");
 
-/// The services, preserving all registers but rax and the flags.
+/// The services, preserving all registers but the flags.
 #[cfg(target_arch = "x86_64")]
 mod preserving {
     use std::arch::naked_asm;
@@ -239,12 +237,13 @@ mod preserving {
         ($($name:ident)+) => {
             $(
                 /// Saves what the service may change and calls it. The frame keeps the stack aligned to 16 bytes: the
-                /// return address, the frame pointer, eight registers, sixteen vector registers.
+                /// return address, the frame pointer, nine registers, sixteen vector registers, eight bytes.
                 #[unsafe(naked)]
                 pub(super) extern "C" fn $name() {
                     naked_asm!(
                         "push rbp",
                         "mov rbp, rsp",
+                        "push rax",
                         "push rcx",
                         "push rdx",
                         "push rsi",
@@ -253,7 +252,7 @@ mod preserving {
                         "push r9",
                         "push r10",
                         "push r11",
-                        "sub rsp, 256",
+                        "sub rsp, 264",
                         "movups [rsp], xmm0",
                         "movups [rsp + 16], xmm1",
                         "movups [rsp + 32], xmm2",
@@ -287,7 +286,7 @@ mod preserving {
                         "movups xmm13, [rsp + 208]",
                         "movups xmm14, [rsp + 224]",
                         "movups xmm15, [rsp + 240]",
-                        "add rsp, 256",
+                        "add rsp, 264",
                         "pop r11",
                         "pop r10",
                         "pop r9",
@@ -296,6 +295,7 @@ mod preserving {
                         "pop rsi",
                         "pop rdx",
                         "pop rcx",
+                        "pop rax",
                         "pop rbp",
                         "ret",
                         service = sym super::$name,

@@ -61,6 +61,10 @@ pub(super) enum Service {
 /// Number of [`Service`]s.
 pub(super) const SERVICES: usize = 11;
 
+/// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give to
+/// the value everywhere, on the hot path too.
+pub(super) type Arguments = [u64; 4];
+
 /// State that translated code shares with the engine. It is only good while the engine runs.
 #[repr(C)]
 pub(crate) struct State {
@@ -78,6 +82,9 @@ pub(crate) struct State {
     pub(super) jumps: u64,
     /// Host address of the range entries.
     pub(super) ranges: u64,
+    /// For a service, and what it answers.
+    pub(super) arguments: Arguments,
+    pub(super) outcome: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
@@ -100,6 +107,8 @@ impl Default for State {
             event: 0,
             jumps: 0,
             ranges: 0,
+            arguments: Arguments::default(),
+            outcome: 0,
             services: [0; SERVICES],
             discarded: 0,
             panic: None,
@@ -158,6 +167,8 @@ pub(super) mod offset {
     pub const RANGES_MOVED: i32 = of(offset_of!(Hart, tlb.ranges.moved));
     pub const RANGE_FLAGS: i32 = of(offset_of!(Range, flags));
     pub const RANGE_PATIENCE: i32 = of(offset_of!(Range, patience));
+    pub const ARGUMENTS: i32 = of(offset_of!(Hart, jit.arguments));
+    pub const OUTCOME: i32 = of(offset_of!(Hart, jit.outcome));
     pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));
     pub const DISCARDED: i32 = of(offset_of!(Hart, jit.discarded));
     pub const JUMP_PC: i32 = of(offset_of!(Jump, pc));

@@ -134,8 +134,7 @@ pub(super) struct Translator<'a, 'b> {
     left: Variable,
     /// Instructions counted in `left` later, on entry of each block; `None` where the predecessor has counted.
     owed: Vec<Option<u32>>,
-    service_convention: CallConv,
-    service_signatures: [Option<SigRef>; 8],
+    service_signature: SigRef,
     tail_signature: SigRef,
     link_base: LinkBase,
     links: Vec<i64>,
@@ -240,6 +239,10 @@ pub(super) fn translate(
     let memory = Memory::new(&mut function);
     let mut builder = FunctionBuilder::new(&mut function, context);
     let tail_signature = builder.import_signature(region_signature());
+    let convention = if PRESERVING { CallConv::PreserveAll } else { isa.default_call_conv() };
+    let mut service_signature = Signature::new(convention);
+    service_signature.params.push(AbiParam::new(I64));
+    let service_signature = builder.import_signature(service_signature);
     let entry_label = builder.create_block();
     builder.append_block_params_for_function_params(entry_label);
     builder.switch_to_block(entry_label);
@@ -259,8 +262,7 @@ pub(super) fn translate(
         hart: parameters[parameter::HART],
         left,
         owed: vec![None; region.blocks.len()],
-        service_convention: if PRESERVING { CallConv::PreserveAll } else { isa.default_call_conv() },
-        service_signatures: [None; 8],
+        service_signature,
         tail_signature,
         link_base,
         links: Vec::new(),
@@ -703,24 +705,15 @@ impl Translator<'_, '_> {
 
     // Services.
 
-    fn service_signature(&mut self, arguments: usize) -> SigRef {
-        if let Some(signature) = self.service_signatures[arguments] {
-            return signature;
-        }
-        let mut signature = Signature::new(self.service_convention);
-        signature.params.extend(std::iter::repeat_n(AbiParam::new(I64), arguments));
-        signature.returns.push(AbiParam::new(I64));
-        let signature = self.b.import_signature(signature);
-        self.service_signatures[arguments] = Some(signature);
-        signature
-    }
-
+    /// Calls a service; its answer.
     fn service(&mut self, service: Service, arguments: &[Value]) -> Value {
-        let signature = self.service_signature(arguments.len());
+        for (place, argument) in arguments.iter().enumerate() {
+            self.b.ins().store(self.memory.hart, *argument, self.hart, offset::ARGUMENTS + 8 * place as i32);
+        }
         let place = offset::SERVICES + 8 * service as i32;
         let code = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, place);
-        let call = self.b.ins().call_indirect(signature, code, arguments);
-        self.b.inst_results(call)[0]
+        self.b.ins().call_indirect(self.service_signature, code, &[self.hart]);
+        self.b.ins().load(I64, self.memory.hart, self.hart, offset::OUTCOME)
     }
 
     /// Leaves with the current instruction's trap if the last memory service trapped.
@@ -882,7 +875,7 @@ impl Translator<'_, '_> {
         self.b.switch_to_block(fill);
         let word = self.constant(code.word() as i64);
         let write = self.constant(access.store.into());
-        self.service(Service::FillRange, &[self.hart, address, word, write]);
+        self.service(Service::FillRange, &[address, word, write]);
         self.b.ins().jump(filled, []);
         self.b.seal_block(filled);
         self.b.switch_to_block(filled);
@@ -1092,7 +1085,7 @@ impl Translator<'_, '_> {
         let address = self.constant(&raw const *site as i64);
         self.sites.push(site);
         let [a, b, c] = operands.map(|operand| self.int(operand));
-        V::Int(self.service(Service::Float, &[self.hart, address, a, b, c]))
+        V::Int(self.service(Service::Float, &[address, a, b, c]))
     }
 }
 
@@ -1399,7 +1392,7 @@ impl Ops for Translator<'_, '_> {
         };
         let slow = |t: &mut Self, code: AccessCode| {
             let word = t.constant(code.word() as i64);
-            let value = t.service(Service::Load, &[t.hart, address, word]);
+            let value = t.service(Service::Load, &[address, word]);
             t.leave_if_trapped();
             Some(match (width, float) {
                 (Width::Double, true) => t.b.ins().bitcast(F64, MemFlagsData::new(), value),
@@ -1443,7 +1436,7 @@ impl Ops for Translator<'_, '_> {
         let slow = |t: &mut Self, code: AccessCode| {
             let value = t.int(value);
             let word = t.constant(code.word() as i64);
-            t.service(Service::Store, &[t.hart, address, word, value]);
+            t.service(Service::Store, &[address, word, value]);
             t.leave_if_trapped();
             None
         };
@@ -1472,7 +1465,7 @@ impl Ops for Translator<'_, '_> {
         };
         let slow = |t: &mut Self| {
             let what = t.constant(super::runtime::amo_code(op, width) as i64);
-            let old = t.service(Service::Amo, &[t.hart, address, what, value]);
+            let old = t.service(Service::Amo, &[address, what, value]);
             t.leave_if_trapped();
             Some(old)
         };
@@ -1489,7 +1482,7 @@ impl Ops for Translator<'_, '_> {
         };
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
-            let old = t.service(Service::CompareAndSwap, &[t.hart, address, bytes, expected, new]);
+            let old = t.service(Service::CompareAndSwap, &[address, bytes, expected, new]);
             t.leave_if_trapped();
             Some(old)
         };
@@ -1501,7 +1494,7 @@ impl Ops for Translator<'_, '_> {
         let address = self.int(address);
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
-            let value = t.service(Service::LoadReserved, &[t.hart, address, bytes]);
+            let value = t.service(Service::LoadReserved, &[address, bytes]);
             t.leave_if_trapped();
             Some(value)
         };
@@ -1532,7 +1525,7 @@ impl Ops for Translator<'_, '_> {
         let (address, value) = (self.int(address), self.int(value));
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
-            let failed = t.service(Service::StoreConditional, &[t.hart, address, bytes, value]);
+            let failed = t.service(Service::StoreConditional, &[address, bytes, value]);
             t.leave_if_trapped();
             Some(failed)
         };
@@ -1610,7 +1603,7 @@ impl Ops for Translator<'_, '_> {
         let pc = self.address(self.op.at);
         let left = self.left_after(self.count);
         self.b.ins().store(self.memory.hart, left, self.hart, offset::LEFT);
-        let outcome = self.service(Service::Call, &[self.hart, address, pc]);
+        let outcome = self.service(Service::Call, &[address, pc]);
         self.values = [None; 64];
         (self.available, self.behind, self.float_dirty) = (0, 0, false);
         self.groups.clear();

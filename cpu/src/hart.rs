@@ -132,7 +132,12 @@ pub struct HartState {
 
 impl Hart {
     /// A hart in its reset state.
-    pub fn new(configuration: Configuration, shared: Arc<HartShared>, bus: Arc<AddressSpace>, clock: Clock) -> Self {
+    pub(crate) fn new(
+        configuration: Configuration,
+        shared: Arc<HartShared>,
+        bus: Arc<AddressSpace>,
+        clock: Clock,
+    ) -> Self {
         let listener: Arc<dyn CodeListener> = shared.clone();
         bus.ram().add_code_listener(Arc::downgrade(&listener));
         let ring = shared.clone();

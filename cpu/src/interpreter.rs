@@ -242,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::extension::ExtensionSet;
-    use crate::{Configuration, HartShared, Privilege};
+    use crate::{Configuration, HartBox, HartShared, Privilege};
 
     #[test]
     fn an_ecall_to_the_built_in_sbi_does_not_retire_even_as_the_first_instruction() {
@@ -261,7 +261,7 @@ mod tests {
             ram.write(address, &word.to_le_bytes()).unwrap();
         }
         let bus = Arc::new(AddressSpace::new(ram));
-        let mut hart = Hart::new(configuration, Arc::new(HartShared::new(0)), bus, Clock::manual());
+        let mut hart = HartBox::new(configuration, Arc::new(HartShared::new(0)), bus, Clock::manual());
         hart.open_pmp();
         hart.set_privilege(Privilege::Supervisor);
         let mut interpreter = Interpreter::default();

@@ -12,6 +12,7 @@ pub mod commit;
 mod debug;
 mod engine;
 mod hart;
+mod hart_box;
 mod helpers;
 mod interpreter;
 #[cfg(feature = "jit")]
@@ -30,6 +31,7 @@ mod trap;
 pub use debug::{DebugPoints, Mapping, SingleStep, TlbEntry, WatchKind, Watchpoint};
 pub use engine::{Engine, EngineError, EngineKind, Engines};
 pub use hart::{CACHE_BLOCK_SIZE, Configuration, Hart, HartState, Stop};
+pub use hart_box::HartBox;
 pub use interpreter::Interpreter;
 #[cfg(feature = "jit")]
 pub use jit::{CompilerStatistics, Jit, JitError, JitOptions, JitShared, JitStatistics};

@@ -20,6 +20,8 @@
 //! (`Hart::listen_to_writes`). So an entry for stores keeps its run beyond its validity until somebody asks, and on a
 //! machine with several harts a run that another one replaces is logged; there entries for stores do not move.
 
+use crate::hart_box::Entries;
+
 /// One access's run. Translated code reads and changes it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -70,7 +72,7 @@ pub(crate) struct Run {
 /// The range entries of one hart. There are none before [`Ranges::provide`].
 #[derive(Default)]
 pub(crate) struct Ranges {
-    entries: Box<[Range]>,
+    entries: Entries,
     global: Log,
     other: Log,
     /// Non-zero if translated code has put pages into entries that [`Log::covered`] does not know of.
@@ -115,12 +117,15 @@ impl Log {
 }
 
 impl Ranges {
-    /// Makes the entries; their address.
-    pub fn provide(&mut self) -> u64 {
-        if self.entries.is_empty() {
-            self.entries = vec![Range::default(); RANGES].into();
-        }
-        self.entries.as_ptr() as u64
+    /// Gives the hart its entries.
+    pub fn provide(&mut self, entries: Entries) {
+        self.entries = entries;
+    }
+
+    /// Whether translated code finds the entries behind `hart`.
+    #[cfg(feature = "jit")]
+    pub fn are_behind(&self, hart: *const crate::Hart) -> bool {
+        self.entries.are_behind(hart)
     }
 
     /// Whether an entry's patience is at its end; else it is one shorter.
@@ -291,7 +296,7 @@ mod tests {
 
     fn filled() -> Ranges {
         let mut ranges = Ranges::default();
-        ranges.provide();
+        ranges.provide(Entries::leaked(4));
         let run = |base, global| Some(Run { base, length: 0x3000, host: base + 0x100_0000, global });
         ranges.fill(1, run(0x5000, false), 0x5000, 8, false);
         ranges.fill(2, run(0x9000, true), 0x9000, 8, true);

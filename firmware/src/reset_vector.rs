@@ -58,7 +58,7 @@ mod tests {
     use std::sync::Arc;
 
     use bus::{AddressSpace, Clock, Ram};
-    use cpu::{Configuration, Engine, Hart, HartShared, Privilege};
+    use cpu::{Configuration, Engine, HartBox, HartShared, Privilege};
 
     use super::*;
 
@@ -84,7 +84,7 @@ mod tests {
             reset_vector: ROM,
         };
         let bus = Arc::new(AddressSpace::new(ram.clone()));
-        let mut hart = Hart::new(configuration, Arc::new(HartShared::new(3)), bus, Clock::manual());
+        let mut hart = HartBox::new(configuration, Arc::new(HartShared::new(3)), bus, Clock::manual());
         Engine::interpreter().run(&mut hart, 8);
         assert_eq!((hart.pc(), hart.privilege()), (0x8000_0100, Privilege::Machine));
         assert_eq!((hart.x(10), hart.x(11)), (3, 0xbfe0_0000));

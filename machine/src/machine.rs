@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bus::{AddressSpace, Clock, PowerRequest, PowerSwitch, StateError};
-use cpu::{Engine, Hart, HartShared, HartState, SingleStep, Stop, event};
+use cpu::{Engine, HartBox, HartShared, HartState, SingleStep, Stop, event};
 use crossbeam::channel::{Receiver, Sender};
 use firmware::sbi::{Fence, Outcome, Sbi, SbiState};
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ impl Events {
 /// One hart with the engine that runs it.
 pub struct Core {
     /// The hart.
-    pub hart: Hart,
+    pub hart: HartBox,
     /// Its engine.
     pub engine: Engine,
     /// Why it stopped in the last run, if that was for the debugger's sake; [`Stop::Budget`] is a step that is done.
@@ -115,7 +115,7 @@ pub enum Order {
 
 impl Core {
     /// A hart with a fresh engine.
-    pub fn new(hart: Hart, engine: Engine) -> Self {
+    pub fn new(hart: HartBox, engine: Engine) -> Self {
         Self { hart, engine, stop: None, told: None, fence: None, call: None }
     }
 }

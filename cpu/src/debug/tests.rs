@@ -6,14 +6,14 @@ use bus::{AddressSpace, Clock, Ram};
 use super::*;
 use crate::extension::ExtensionSet;
 use crate::isa::assembler::{Program, assemble};
-use crate::{Configuration, EngineKind, Engines, HartShared};
+use crate::{Configuration, EngineKind, Engines, HartBox, HartShared};
 
 const BASE: u64 = 0x8000_0000;
 const SIZE: u64 = 0x10_0000;
 
 /// A hart in M-mode with a program at the start of RAM, and its engine.
 struct Machine {
-    hart: Hart,
+    hart: HartBox,
     engine: Engine,
     program: Program,
 }
@@ -32,7 +32,7 @@ impl Machine {
         };
         let engines = Engines::new(kind, &ram, &configuration).unwrap();
         let bus = Arc::new(AddressSpace::new(ram));
-        let hart = Hart::new(configuration, Arc::new(HartShared::new(0)), bus, Clock::manual());
+        let hart = HartBox::new(configuration, Arc::new(HartShared::new(0)), bus, Clock::manual());
         Self { hart, engine: engines.engine(), program }
     }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use bus::Width;
 
+use super::steady::Step;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Opcode, Ops};
 
 /// A set of registers: bit `r` is `x<r>`, bit `32 + r` is `f<r>`. `x0` is never in it.
@@ -35,6 +36,8 @@ pub(super) struct Effects {
     pub floats: bool,
     /// The load or store that it is.
     pub access: Option<Access>,
+    /// What it adds to the integer register that it writes, if that is all it does.
+    pub step: Option<Step>,
 }
 
 /// A load or store at a register plus a constant.
@@ -63,6 +66,8 @@ pub(super) enum Known {
     Constant(i64),
     /// An integer register plus a constant.
     Sum(u8, i64),
+    /// The sum of two integer registers.
+    Registers(u8, u8),
 }
 
 use Known::Nothing;
@@ -109,8 +114,15 @@ impl Ops for Effects {
         if x_bit(r) == 0 { Known::Constant(0) } else { Known::Sum(r & 31, 0) }
     }
 
-    fn set_x(&mut self, r: u8, _: Known) {
+    fn set_x(&mut self, r: u8, value: Known) {
         self.writes |= x_bit(r);
+        let r = r & 31;
+        self.step = match value {
+            Known::Sum(register, by) if register == r => Some(Step::Constant(by)),
+            Known::Registers(a, b) if a == r && b != r => Some(Step::Register(b)),
+            Known::Registers(a, b) if b == r && a != r => Some(Step::Register(a)),
+            _ => None,
+        };
     }
 
     fn f(&mut self, r: u8) -> Known {
@@ -125,6 +137,7 @@ impl Ops for Effects {
     fn add(&mut self, a: Known, b: Known) -> Known {
         match (a, b) {
             (Known::Sum(base, offset), Known::Constant(value)) => Known::Sum(base, offset.wrapping_add(value)),
+            (Known::Sum(a, 0), Known::Sum(b, 0)) => Known::Registers(a, b),
             _ => Nothing,
         }
     }
@@ -224,6 +237,11 @@ mod tests {
         // fadd.d fa0, fa1, fa2
         let sum = of(0x02c5_f553);
         assert_eq!((sum.reads, sum.writes, sum.floats), (f_bit(11) | f_bit(12), f_bit(10), true));
+        // addi a0, a0, -8; addi a0, a1, 8; add a0, a1, a0; add a0, a0, a0
+        assert_eq!(of(0xff85_0513).step, Some(Step::Constant(-8)));
+        assert_eq!(of(0x0085_8513).step, None);
+        assert_eq!(of(0x00a5_8533).step, Some(Step::Register(11)));
+        assert_eq!(of(0x00a5_0533).step, None);
         // csrr a0, cycle
         assert!(of(0xc000_2573).clobbers);
     }

@@ -17,6 +17,7 @@ mod region;
 mod runtime;
 mod shared;
 mod state;
+mod steady;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -138,7 +139,7 @@ impl Jit {
         let presence = self.presence.get_or_insert_with(|| self.shared.join(hart.shared())).clone();
         hart.jit.event = hart.shared().event_word() as u64;
         hart.jit.jumps = self.jumps.as_ptr() as u64;
-        hart.jit.ranges = hart.tlb.ranges.provide();
+        assert!(hart.tlb.ranges.are_behind(hart), "the hart has left its place");
         hart.jit.services = runtime::services();
         let limit = hart.counts.retired.saturating_add(budget);
         // An endless loop of traps retires nothing and must end too.

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bus::{PAGE_SIZE, PageFlags, Ram};
 
 use super::effects::{Effects, Registers};
+use super::steady::Steady;
 use crate::block::{Mode, decode_for};
 use crate::extension::ExtensionSet;
 use crate::isa::{Flow, Insn, Opcode};
@@ -118,6 +119,7 @@ pub(super) struct Region {
     pub floats: bool,
     /// Registers that any instruction names.
     pub touched: Registers,
+    pub steady: Vec<Steady>,
     by_start: BTreeMap<i64, usize>,
 }
 
@@ -230,6 +232,7 @@ impl Region {
             length: ops.len(),
             floats: ops.values().any(|op| op.effects.floats),
             touched: ops.values().fold(0, |set, op| set | op.effects.reads | op.effects.writes),
+            steady: Vec::new(),
             by_start: BTreeMap::new(),
         };
         let starts = leaders.iter().copied().filter(|start| ops.contains_key(start));
@@ -242,13 +245,53 @@ impl Region {
         }
         region.find_loops();
         let edges = region.find_available();
-        region.find_dirty(&edges);
+        let live = region.find_live();
+        region.find_dirty(&edges, &live);
+        region.find_steady(&edges, &live);
         Some(region)
     }
 
-    /// How many accesses could have a range entry.
-    pub fn accesses(&self) -> usize {
-        self.blocks.iter().flat_map(|block| &block.ops).filter(|op| op.effects.access.is_some()).count()
+    /// Finds the innermost loops that are steady: one block after the other, entered at the head alone.
+    fn find_steady(&mut self, edges: &Edges, live: &[Registers]) {
+        for (head, live) in live.iter().enumerate() {
+            if !(self.blocks[head].is_loop && self.blocks[head].is_inner) {
+                continue;
+            }
+            let mut chain = vec![head];
+            let mut at = head;
+            let is_whole = loop {
+                let mut within = self.successors(at).filter(|next| edges.bodies[head].get(*next) == Some(&true));
+                let (Some(next), None) = (within.next(), within.next()) else { break false };
+                if next == head {
+                    break true;
+                }
+                if self.blocks[next].predecessors != 1 || self.blocks[next].is_loop {
+                    break false;
+                }
+                chain.push(next);
+                at = next;
+            };
+            let Some(steady) =
+                Some(chain).filter(|_| is_whole).and_then(|chain| Steady::of(&self.blocks, chain, *live))
+            else {
+                continue;
+            };
+            // The second copy's ways out.
+            for block in &steady.chain {
+                for next in self.successors(*block).collect::<Vec<_>>() {
+                    if !steady.chain.contains(&next) {
+                        self.blocks[next].predecessors += 1;
+                    }
+                }
+            }
+            self.steady.push(steady);
+        }
+    }
+
+    /// How many range entries there could be use for: each access has one, and each steady loop.
+    pub fn ranges(&self) -> usize {
+        self.steady.len()
+            + self.blocks.iter().flat_map(|block| &block.ops).filter(|op| op.effects.access.is_some()).count()
     }
 
     /// The block at a distance from the entry, if the region has it.
@@ -402,8 +445,7 @@ impl Region {
     /// Finds which registers may be newer than memory at the start of each block: those that are so at the end of all
     /// predecessors. Into a loop they are stored on the way; what the loop itself changes and reads again need not be
     /// stored each time round. What it only changes is: a store is cheaper than carrying it along.
-    fn find_dirty(&mut self, edges: &Edges) {
-        let live = self.find_live();
+    fn find_dirty(&mut self, edges: &Edges, live: &[Registers]) {
         let mut changed = true;
         while changed {
             changed = false;

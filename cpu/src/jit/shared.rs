@@ -470,7 +470,7 @@ impl Inner {
             Region::grow(&self.ram, &self.configuration.extensions, aligned, request, is_seen)
         };
         let Some(region) = region else { return };
-        let ranges = self.take_ranges(region.accesses());
+        let ranges = self.take_ranges(region.ranges());
         let mut registry_links: Vec<AtomicU64> = Vec::new();
         registry_links.resize_with(2 * region.blocks.len(), || AtomicU64::new(self.unlinked.load(Ordering::Acquire)));
         let links = registry_links.into_boxed_slice();

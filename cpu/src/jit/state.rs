@@ -4,6 +4,7 @@ use std::any::Any;
 use std::mem::offset_of;
 
 use crate::Hart;
+use crate::hart_box::RANGES_OFFSET;
 use crate::isa::{FloatOp, Format, Helper, Insn};
 use crate::ranges::Range;
 use crate::tlb::Entry;
@@ -80,8 +81,6 @@ pub(crate) struct State {
     pub(super) event: u64,
     /// Host address of the jump cache.
     pub(super) jumps: u64,
-    /// Host address of the range entries.
-    pub(super) ranges: u64,
     /// For a service, and what it answers.
     pub(super) arguments: Arguments,
     pub(super) outcome: u64,
@@ -106,7 +105,6 @@ impl Default for State {
             trapped: 0,
             event: 0,
             jumps: 0,
-            ranges: 0,
             arguments: Arguments::default(),
             outcome: 0,
             services: [0; SERVICES],
@@ -138,6 +136,9 @@ pub(super) type Site = Box<dyn Any + Send + Sync>;
 pub(super) mod offset {
     use super::*;
 
+    // A displacement reaches all of them.
+    const _: () = assert!(RANGES_OFFSET + crate::ranges::RANGES * size_of::<Range>() < i32::MAX as usize);
+
     const fn of(offset: usize) -> i32 {
         assert!(offset < i32::MAX as usize);
         offset as i32
@@ -160,7 +161,7 @@ pub(super) mod offset {
     pub const TRAPPED: i32 = of(offset_of!(Hart, jit.trapped));
     pub const EVENT: i32 = of(offset_of!(Hart, jit.event));
     pub const JUMPS: i32 = of(offset_of!(Hart, jit.jumps));
-    pub const RANGES: i32 = of(offset_of!(Hart, jit.ranges));
+    pub const RANGES: i32 = of(RANGES_OFFSET);
     pub const RANGE_BASE: i32 = of(offset_of!(Range, base));
     pub const RANGE_LIMIT: i32 = of(offset_of!(Range, limit));
     pub const RANGE_DELTA: i32 = of(offset_of!(Range, delta));

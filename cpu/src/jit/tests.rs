@@ -7,8 +7,9 @@ use bus::{AddressSpace, Clock, PAGE_SIZE, Ram};
 
 use super::JitOptions;
 use crate::extension::ExtensionSet;
+use crate::isa::assembler::assemble;
 use crate::isa::{self, Flow, Opcode};
-use crate::{Configuration, Engine, EngineKind, Engines, Hart, HartShared, Stop, event};
+use crate::{Configuration, Engine, EngineKind, Engines, HartBox, HartShared, Stop, event};
 
 const BASE: u64 = 0x8000_0000;
 const CODE: u64 = BASE + 0x1000;
@@ -48,7 +49,7 @@ fn jit(threshold: u32) -> EngineKind {
 /// A machine with one hart.
 struct Machine {
     ram: Ram,
-    hart: Hart,
+    hart: HartBox,
     engine: Engine,
 }
 
@@ -57,7 +58,7 @@ impl Machine {
         let ram = Ram::new(BASE, SIZE).unwrap();
         let engine = Engines::new(kind, &ram, &configuration()).unwrap().engine();
         let bus = Arc::new(AddressSpace::new(ram.clone()));
-        let hart = Hart::new(configuration(), Arc::new(HartShared::new(0)), bus, Clock::host());
+        let hart = HartBox::new(configuration(), Arc::new(HartShared::new(0)), bus, Clock::host());
         Self { ram, hart, engine }
     }
 
@@ -414,7 +415,11 @@ impl Tables<'_> {
 
 /// A machine in S-mode with those tables on, and PMP open.
 fn paged(threshold: u32) -> Machine {
-    let mut machine = Machine::new(jit(threshold));
+    paged_machine(jit(threshold))
+}
+
+fn paged_machine(kind: EngineKind) -> Machine {
+    let mut machine = Machine::new(kind);
     Tables(&machine.ram).prepare();
     let hart = &mut machine.hart;
     hart.open_pmp();
@@ -645,4 +650,113 @@ fn a_full_arena_is_emptied() {
     }
     let Engine::Jit(jit) = &machine.engine else { unreachable!() };
     assert!(jit.compiler_statistics().flushes > 0, "{:?}", jit.compiler_statistics());
+}
+
+/// A loop of some loads, stores and arithmetic at addresses that go on by some step.
+fn random_loop(random: &mut Random) -> String {
+    let pick = |random: &mut Random, from: &[&str]| from[random.below(from.len() as u64) as usize].to_string();
+    let mut lines = vec!["again:".to_string()];
+    let mut steps = vec![];
+    for base in ["a1", "a2"] {
+        let by = [1, 4, 8, 12, 24, 64, 1024, -1, -8, -24][random.below(10) as usize];
+        steps.push(match random.below(6) {
+            0 => format!("add {base}, {base}, a5"),
+            1 => format!("addi {base}, {base}, {by}\naddi {base}, {base}, {by}"),
+            _ => format!("addi {base}, {base}, {by}"),
+        });
+    }
+    if random.below(4) == 0 {
+        steps.pop();
+    }
+    let mut body = vec![];
+    for _ in 0..1 + random.below(4) {
+        let (base, place) = (pick(random, &["a1", "a1", "a2", "s0"]), random.below(40) as i64 - 16);
+        body.push(match random.below(3) {
+            0 => format!("{} a3, {place}({base})", pick(random, &["sb", "sh", "sw", "sd"])),
+            _ => {
+                let to = pick(random, &["a0", "a6", "a7"]);
+                format!("{} {to}, {place}({base})", pick(random, &["lbu", "lh", "lw", "ld", "lwu"]))
+            }
+        });
+    }
+    for _ in 0..random.below(4) {
+        let [to, a, b] = std::array::from_fn(|_| pick(random, &["a0", "a3", "a6", "a7", "t3"]));
+        body.push(format!("{} {to}, {a}, {b}", pick(random, &["add", "xor", "sub", "mul", "addw"])));
+    }
+    if random.below(3) == 0 {
+        body.push(format!("andi t4, a6, {}\nbeq t4, x0, out", 1 << random.below(6)));
+    }
+    body.append(&mut steps);
+    for place in (1..body.len()).rev() {
+        body.swap(place, random.below(place as u64 + 1) as usize);
+    }
+    lines.append(&mut body);
+    lines.push(
+        "addi a4, a4, -1\nbne a4, x0, again\nout:\nadd t5, a0, a6\ncsrrs t6, instret, x0\njalr x0, 0(ra)".to_string(),
+    );
+    lines.join("\n")
+}
+
+#[test]
+fn steady_loops_do_the_same_as_interpreted() {
+    const PAGES: u64 = 8;
+    const FIRST: u64 = 8 * PAGE_SIZE;
+    const PLACES: u64 = 16;
+    let mut translated = 0;
+    for seed in 1..200_u64 {
+        let mut machines = [paged_machine(EngineKind::Interpreter), paged_machine(jit(1))];
+        let program = random_loop(&mut Random(seed));
+        let bytes = assemble(&program, CODE, &ExtensionSet::known()).unwrap().bytes;
+        for machine in &mut machines {
+            let mut random = Random(seed << 20 | 7);
+            machine.ram.write(CODE, &bytes).unwrap();
+            machine.hart.set_privilege(crate::Privilege::Machine);
+            for counteren in [0x306, 0x106] {
+                machine.hart.write_csr(counteren, 7).unwrap();
+            }
+            machine.load(BASE, &[0x0000_006f]);
+            machine.load(BASE + 0x2_0000, &[0x0000_006f]);
+            let user = if seed % 2 == 0 { Tables::USER } else { 0 };
+            Tables(&machine.ram).write(Tables::ROOT + 16, (BASE >> 12) << 10 | Tables::ALL | user);
+            let data = BASE + 0x4_0000;
+            for page in 0..PAGES {
+                // Some lie behind each other in RAM too, and the last one is nowhere.
+                let physical = data + (page + if random.below(3) == 0 { random.below(PLACES) } else { 0 }) * PAGE_SIZE;
+                let leaf = if page == PAGES - 1 { 0 } else { (physical >> 12) << 10 | Tables::ALL | user };
+                Tables(&machine.ram).write(Tables::LEAVES + (FIRST / PAGE_SIZE + page) * 8, leaf);
+            }
+            let bytes: Vec<u8> = (0..(PAGES + PLACES) * PAGE_SIZE).map(|_| random.next() as u8).collect();
+            machine.ram.write(data, &bytes).unwrap();
+            machine.hart.set_privilege(if user != 0 { crate::Privilege::User } else { crate::Privilege::Supervisor });
+        }
+        let mut random = Random(seed << 32 | 1);
+        for round in 0..12 {
+            let [first, second, invariant] = std::array::from_fn(|_| FIRST + random.below((PAGES - 1) * PAGE_SIZE));
+            let (stride, rounds) = (random.below(40).wrapping_sub(4), 1 + random.below(700));
+            let budgets = std::array::from_fn::<_, 4, _>(|_| 512 + random.below(3000));
+            for machine in &mut machines {
+                let values =
+                    [(1, BASE + 0x2_0000), (8, invariant), (11, first), (12, second), (14, rounds), (15, stride)];
+                for (register, value) in values {
+                    machine.hart.set_x(register, value);
+                }
+                machine.hart.set_pc(CODE);
+            }
+            for budget in budgets {
+                let stops = machines.each_mut().map(|machine| machine.run(budget));
+                assert_eq!(stops[0], stops[1]);
+                let [reference, other] = &machines;
+                assert_equal(reference, other, &format!("seed {seed}, round {round}\n{program}"));
+            }
+            for machine in &mut machines {
+                machine.hart.set_privilege(if seed % 2 == 0 {
+                    crate::Privilege::User
+                } else {
+                    crate::Privilege::Supervisor
+                });
+            }
+        }
+        translated += machines[1].statistics().translated;
+    }
+    assert!(translated > 1_000_000, "{translated}");
 }

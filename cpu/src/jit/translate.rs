@@ -9,6 +9,7 @@
 //! Every loop head and every entry polls the event word by an atomic load. To the optimiser, which merges plain loads
 //! across back edges, that is a fence: a loop sees what other harts store.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use bus::Width;
@@ -21,10 +22,11 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-use super::effects::{Access, Registers, f_bit, x_bit};
+use super::effects::{Registers, f_bit, x_bit};
 use super::region::{Block, End, Op, Region};
 use super::runtime::{AccessCode, PRESERVING, SharedCheck};
 use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
+use super::steady::{Entered, Reserved, span};
 use crate::block::Mode;
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
@@ -93,9 +95,9 @@ pub(super) struct Memory {
     /// The guest's RAM.
     guest: MemFlagsData,
     /// The hart.
-    hart: MemFlagsData,
+    pub(super) hart: MemFlagsData,
     /// TLB entries.
-    tlb: MemFlagsData,
+    pub(super) tlb: MemFlagsData,
     /// Links and jump caches.
     code: MemFlagsData,
 }
@@ -119,8 +121,8 @@ impl Memory {
 /// Translates one region.
 pub(super) struct Translator<'a, 'b> {
     pub(super) b: &'a mut FunctionBuilder<'b>,
-    region: &'a Region,
-    memory: Memory,
+    pub(super) region: &'a Region,
+    pub(super) memory: Memory,
     pub(super) host: Host,
     /// Whether dynamic rounding is to nearest, ties to even.
     pub(super) nearest: bool,
@@ -130,8 +132,8 @@ pub(super) struct Translator<'a, 'b> {
     variables: [Option<Variable>; 64],
     /// The entry's virtual address.
     entry: Value,
-    hart: Value,
-    left: Variable,
+    pub(super) hart: Value,
+    pub(super) left: Variable,
     /// Instructions counted in `left` later, on entry of each block; `None` where the predecessor has counted.
     owed: Vec<Option<u32>>,
     service_signature: SigRef,
@@ -141,19 +143,21 @@ pub(super) struct Translator<'a, 'b> {
     sites: Vec<Site>,
 
     // Of the block under translation:
-    values: [Option<V>; 64],
-    available: Registers,
-    dirty: Registers,
+    /// Its number; none in the second copy of a steady loop.
+    pub(super) current: Option<usize>,
+    pub(super) values: [Option<V>; 64],
+    pub(super) available: Registers,
+    pub(super) dirty: Registers,
     /// Registers whose variables are behind `values`.
-    behind: Registers,
+    pub(super) behind: Registers,
     /// Registers whose values come from a floating-point operation that nothing keeps alive yet: it may not vanish, as
     /// its flags count.
-    unused: Registers,
-    float_dirty: bool,
+    pub(super) unused: Registers,
+    pub(super) float_dirty: bool,
     /// Whether nothing but its use keeps the floating-point operation of the current instruction alive.
     pub(super) fragile: bool,
     /// Instructions of the block before the current one, and those owed.
-    count: u32,
+    pub(super) count: u32,
     op: Op,
     /// Its place in the block.
     place: usize,
@@ -161,15 +165,21 @@ pub(super) struct Translator<'a, 'b> {
     /// Accesses that share a check.
     groups: Vec<Group>,
     /// Numbers of range entries that are left.
-    ranges: std::ops::Range<usize>,
-    is_inner: bool,
+    pub(super) ranges: std::ops::Range<usize>,
+    /// Those of accesses in steady loops.
+    pub(super) reserved: BTreeMap<i64, Reserved>,
+    /// Labels of steady loops' heads for the last block of the first copy, by that block and the head.
+    pub(super) latches: BTreeMap<(usize, usize), Label>,
+    /// In the second copy of a steady loop: for each access what to add to its address for the host's.
+    pub(super) deltas: BTreeMap<i64, Value>,
+    pub(super) is_inner: bool,
     /// The last negation: the result and what was negated.
     negation: Option<(Value, Value)>,
-    condition: Option<Value>,
-    target: Option<Value>,
+    pub(super) condition: Option<Value>,
+    pub(super) target: Option<Value>,
     /// Whether the current instruction runs a helper that says where to go on.
     exits: bool,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 /// Loads or stores of a block off one base register, which has not changed: one check covers them.
@@ -189,7 +199,7 @@ struct Group {
 const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
 
 /// Most bytes that one check covers.
-const LONGEST_SPAN: i64 = crate::ranges::LONGEST_SPAN as i64;
+pub(super) const LONGEST_SPAN: i64 = crate::ranges::LONGEST_SPAN as i64;
 
 /// What the host offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,6 +290,10 @@ pub(super) fn translate(
         ops: &[],
         groups: Vec::new(),
         ranges,
+        reserved: BTreeMap::new(),
+        latches: BTreeMap::new(),
+        current: None,
+        deltas: BTreeMap::new(),
         is_inner: false,
         negation: None,
         condition: None,
@@ -299,7 +313,9 @@ pub(super) fn translate(
         if std::mem::replace(&mut done[block], true) {
             continue;
         }
-        translator.block(block);
+        if let Some(entered) = translator.block(block) {
+            translator.steady_loop(entered);
+        }
         let targets: Vec<i64> = region.blocks[block].end.targets().collect();
         // The fall-through is on top: it is translated next.
         work.extend(targets.into_iter().rev().filter_map(|target| region.block_at(target)));
@@ -316,8 +332,8 @@ pub(super) fn translate(
     Translation { function, links, sites }
 }
 
-impl Translator<'_, '_> {
-    fn constant(&mut self, value: i64) -> Value {
+impl<'a> Translator<'a, '_> {
+    pub(super) fn constant(&mut self, value: i64) -> Value {
         self.b.ins().iconst(I64, value)
     }
 
@@ -387,7 +403,7 @@ impl Translator<'_, '_> {
         if register < 32 { offset::X + 8 * register as i32 } else { offset::F + 8 * (register as i32 - 32) }
     }
 
-    fn variable(&mut self, register: u32) -> Variable {
+    pub(super) fn variable(&mut self, register: u32) -> Variable {
         let index = register as usize;
         if let Some(variable) = self.variables[index] {
             return variable;
@@ -397,7 +413,7 @@ impl Translator<'_, '_> {
         variable
     }
 
-    fn load_register(&mut self, register: u32) -> Value {
+    pub(super) fn load_register(&mut self, register: u32) -> Value {
         let t = if register < 32 { I64 } else { F64 };
         self.b.ins().load(t, self.memory.hart, self.hart, Self::place(register))
     }
@@ -406,7 +422,7 @@ impl Translator<'_, '_> {
         if register < 32 { V::Int(value) } else { V::Double(value) }
     }
 
-    fn read(&mut self, register: u32) -> V {
+    pub(super) fn read(&mut self, register: u32) -> V {
         if let Some(value) = self.values[register as usize] {
             return value;
         }
@@ -452,7 +468,7 @@ impl Translator<'_, '_> {
         self.b.ins().store(self.memory.hart, value, self.hart, Self::place(register));
     }
 
-    fn flush_set(&mut self, set: Registers) {
+    pub(super) fn flush_set(&mut self, set: Registers) {
         for register in bits(set & self.dirty) {
             self.store_register(register);
         }
@@ -466,7 +482,7 @@ impl Translator<'_, '_> {
     }
 
     /// Brings the variables up to date.
-    fn define_variables(&mut self) {
+    pub(super) fn define_variables(&mut self) {
         for register in bits(self.behind) {
             let value = self.materialised(register);
             let variable = self.variable(register);
@@ -526,7 +542,7 @@ impl Translator<'_, '_> {
     }
 
     /// Leaves at the start of a block if there is an event or the budget runs out.
-    fn poll(&mut self, block: usize) {
+    pub(super) fn poll(&mut self, block: usize) {
         let (serve, look, go) = (self.cold(), self.b.create_block(), self.b.create_block());
         let left = self.b.use_var(self.left);
         let exhausted = self.b.ins().icmp_imm_s(IntCC::SignedLessThan, left, 0);
@@ -560,10 +576,16 @@ impl Translator<'_, '_> {
     // Blocks.
 
     /// Goes to a block of the region from where `values`, `dirty` and `available` hold.
-    fn jump_within(&mut self, block: usize) {
+    pub(super) fn jump_within(&mut self, block: usize) {
         self.prepare_edge(block);
-        let label = self.labels[block];
+        let label = self.label(block);
         self.b.ins().jump(label, []);
+    }
+
+    /// Where a block starts for the one under translation.
+    fn label(&self, block: usize) -> Label {
+        let latch = self.current.and_then(|current| self.latches.get(&(current, block)));
+        latch.copied().unwrap_or(self.labels[block])
     }
 
     /// What must happen on an edge: registers that the block does not expect to be newer than memory are stored, those
@@ -593,10 +615,12 @@ impl Translator<'_, '_> {
         self.dirty & !dirty == 0 && self.missing(available) == 0
     }
 
-    fn block(&mut self, index: usize) {
+    /// Translates a block. If a steady loop begins with it, its second copy is yet to be translated.
+    fn block(&mut self, index: usize) -> Option<Entered> {
         let region = self.region;
         let block = &region.blocks[index];
         self.b.switch_to_block(self.labels[index]);
+        self.current = Some(index);
         self.values = [None; 64];
         self.available = block.available;
         self.dirty = block.dirty;
@@ -605,9 +629,21 @@ impl Translator<'_, '_> {
         if block.is_loop {
             self.poll(index);
         }
+        let steady = region.steady.iter().position(|steady| steady.chain[0] == index);
+        let entered = steady.filter(|_| self.host.misaligned).and_then(|steady| self.enter_steady(steady));
         (self.condition, self.target, self.ended) = (None, None, false);
-        (self.ops, self.is_inner) = (&block.ops, block.is_inner);
+        self.is_inner = block.is_inner;
+        self.ops(block);
+        if !self.ended {
+            self.end(block.end);
+        }
+        entered
+    }
+
+    /// Translates the instructions of a block, up to one that leaves for good.
+    pub(super) fn ops(&mut self, block: &'a Block) {
         self.groups.clear();
+        self.ops = &block.ops;
         for (place, op) in block.ops.iter().enumerate() {
             (self.op, self.place) = (*op, place);
             self.fragile = false;
@@ -618,7 +654,6 @@ impl Translator<'_, '_> {
                 return;
             }
         }
-        self.end(block.end);
     }
 
     fn end(&mut self, end: End) {
@@ -646,7 +681,7 @@ impl Translator<'_, '_> {
         }
     }
 
-    fn leave_by_link(&mut self, target: i64) {
+    pub(super) fn leave_by_link(&mut self, target: i64) {
         self.flush();
         self.link(target, self.count);
     }
@@ -680,7 +715,7 @@ impl Translator<'_, '_> {
         let mut detours = [false; 2];
         for way in 0..2 {
             match blocks[way] {
-                Some(block) if self.edge_is_empty(block) => labels[way] = self.labels[block],
+                Some(block) if self.edge_is_empty(block) => labels[way] = self.label(block),
                 other => {
                     detours[way] = true;
                     labels[way] = if other.is_some() { self.b.create_block() } else { self.cold() };
@@ -746,27 +781,6 @@ impl Translator<'_, '_> {
         self.b.ins().iadd(address, delta)
     }
 
-    /// The bytes around a base register that this access and later ones of the block with the same base reach, if
-    /// there are several: the first and the length.
-    fn span(&self, access: Access) -> Option<(i64, i64)> {
-        let (mut low, mut high, mut count) = (access.offset, access.offset, 0);
-        for op in &self.ops[self.place..] {
-            if let Some(other) = op.effects.access
-                && (other.base, other.store) == (access.base, access.store)
-            {
-                let (start, end) = (low.min(other.offset), high.max(other.offset + other.width.bytes() as i64));
-                if end - start > LONGEST_SPAN {
-                    break;
-                }
-                (low, high, count) = (start, end, count + 1);
-            }
-            if op.effects.clobbers || op.effects.writes & x_bit(access.base) != 0 {
-                break;
-            }
-        }
-        (count > 1).then_some((low, high - low))
-    }
-
     /// A load or a store, whose check is shared by those of the block that have the same base register.
     fn access_at(
         &mut self,
@@ -781,6 +795,12 @@ impl Translator<'_, '_> {
         let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned) else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
+        if let Some(delta) = self.deltas.get(&self.op.at).copied() {
+            let base = self.read(access.base.into());
+            let base = self.int(base);
+            let host = self.b.ins().iadd(base, delta);
+            return fast(self, host, access.offset as i32);
+        }
         let end = access.offset + access.width.bytes() as i64;
         let shared = self.groups.iter().copied().find(|group| {
             (group.base, group.store) == (access.base, access.store) && group.low <= access.offset && end <= group.high
@@ -802,10 +822,11 @@ impl Translator<'_, '_> {
             self.b.switch_to_block(join);
             return result.map(|_| self.b.block_params(join)[0]);
         }
-        let Some(range) = self.ranges.next() else {
+        let reserved = self.reserved.get(&self.op.at).copied();
+        let Some(range) = reserved.map(|reserved| reserved.range).or_else(|| self.ranges.next()) else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
-        let span = self.span(access);
+        let span = span(access, &self.ops[self.place..]);
         let is_shared = span.is_some();
         let (low, length) = span.unwrap_or((access.offset, width.bytes() as i64));
         let distance = (access.offset - low) as i32;
@@ -822,8 +843,8 @@ impl Translator<'_, '_> {
         if is_shared {
             self.b.append_block_param(join, I64);
         }
-        let entry = self.range_entry();
-        let at = (range * size_of::<Range>()) as i32;
+        let entry = self.hart;
+        let at = offset::RANGES + (range * size_of::<Range>()) as i32;
         let limit = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_LIMIT);
         // The last load, and the difference with one use: so the host subtracts from memory.
         let run = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_BASE);
@@ -837,6 +858,9 @@ impl Translator<'_, '_> {
         self.jump_with_host(join, value, is_shared.then_some(host));
         // A miss: the TLB, where the access lies in one page, else the service.
         self.b.switch_to_block(miss);
+        if let Some(Reserved { credit, .. }) = reserved {
+            self.raise_credit(credit);
+        }
         let (probe, served, again, slowest) = (self.cold(), self.cold(), self.cold(), self.cold());
         let one_page = self.in_one_page(first, length);
         self.b.ins().brif(one_page, probe, [], slowest, []);
@@ -847,7 +871,6 @@ impl Translator<'_, '_> {
         self.b.switch_to_block(served);
         let delta = self.b.ins().load(I64, self.memory.tlb, slot, table + offset::ENTRY_DELTA);
         let host = self.b.ins().iadd(first, delta);
-        let entry = self.range_entry();
         let patience = self.b.ins().load(I32, self.memory.tlb, entry, at + offset::RANGE_PATIENCE);
         let less = self.b.ins().iadd_imm_s(patience, -1);
         self.b.ins().store(self.memory.tlb, less, entry, at + offset::RANGE_PATIENCE);
@@ -895,11 +918,6 @@ impl Translator<'_, '_> {
             self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, host });
         }
         result.map(|_| parameters[0])
-    }
-
-    /// The address of the hart's range entries.
-    fn range_entry(&mut self) -> Value {
-        self.b.ins().load(I64, self.memory.hart.with_readonly().with_can_move(), self.hart, offset::RANGES)
     }
 
     /// Whether `length` bytes from an address on are in one page.
@@ -1156,7 +1174,7 @@ pub(super) fn unlinked_function(isa: &dyn TargetIsa, context: &mut FunctionBuild
 }
 
 /// The numbers of the bits of a set.
-fn bits(mut set: u64) -> impl Iterator<Item = u32> {
+pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         (set != 0).then(|| {
             let bit = set.trailing_zeros();

@@ -1,7 +1,7 @@
 use std::sync::{Arc, Mutex};
 
 use bus::{AddressSpace, Clock, PowerRequest, Ram, TICKS_PER_SECOND};
-use cpu::{Configuration, Engine, Hart, HartShared, Stop};
+use cpu::{Configuration, Engine, HartBox, HartShared, Stop};
 
 use super::*;
 use crate::device_tree::{Board, Chosen, Cpu};
@@ -70,7 +70,7 @@ fn run(input: &str) -> (PowerRequest, String) {
         semihosting: None,
         reset_vector: 0,
     };
-    let mut hart = Hart::new(configuration, shared, Arc::new(AddressSpace::new(ram)), clock.clone());
+    let mut hart = HartBox::new(configuration, shared, Arc::new(AddressSpace::new(ram)), clock.clone());
     sbi.boot(&mut hart, monitor.entry(), device_tree);
     let mut engine = Engine::interpreter();
     let output = || String::from_utf8(terminal.output.lock().unwrap().clone()).unwrap();

@@ -1,7 +1,7 @@
 use bus::{AddressSpace, Ram};
 use cpu::csr::{envcfg, mstatus};
 use cpu::extension::{Extension, ExtensionSet};
-use cpu::{Configuration, interrupt};
+use cpu::{Configuration, HartBox, interrupt};
 use sbi_spec::{base, dbcn, fwft, hsm, legacy, rfnc, spi, srst, time};
 
 use super::*;
@@ -42,7 +42,7 @@ impl Console for TestConsole {
 
 struct Machine {
     sbi: Sbi,
-    harts: Vec<Hart>,
+    harts: Vec<HartBox>,
     clock: Clock,
     ram: Ram,
     console: Arc<TestConsole>,
@@ -64,7 +64,7 @@ fn machine(count: u64, extensions: ExtensionSet, console: TestConsole) -> Machin
     let shared: Vec<_> = (0..count).map(|id| Arc::new(HartShared::new(id))).collect();
     let console = Arc::new(console);
     let sbi = Sbi::new(&shared, &clock, console.clone());
-    let new_hart = |shared| Hart::new(configuration.clone(), shared, bus.clone(), clock.clone());
+    let new_hart = |shared| HartBox::new(configuration.clone(), shared, bus.clone(), clock.clone());
     let mut harts: Vec<_> = shared.into_iter().map(new_hart).collect();
     sbi.boot(&mut harts[0], BASE, BASE + 0x1000);
     Machine { sbi, harts, clock, ram, console }
@@ -492,7 +492,7 @@ fn legacy_hart_masks_are_in_memory() {
     let Outcome::Fence(fence) = machine.outcome(0, legacy::LEGACY_REMOTE_SFENCE_VMA_ASID, 0, &[0, 0, 0, 1]) else {
         panic!()
     };
-    machine.harts.iter_mut().for_each(Hart::serve_requests);
+    machine.harts.iter_mut().for_each(|hart| hart.serve_requests());
     assert!(fence.is_complete());
 
     // A mask that is nowhere is a fault of the call.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bus::device_tree::Node;
 use bus::{AddressSpace, Clock, Device, InterruptSink, IrqLine, MapError, Placement, Ram, RamError};
 use cpu::extension::{Extension, ExtensionSet};
-use cpu::{CACHE_BLOCK_SIZE, Configuration, EngineError, EngineKind, Engines, Hart, Privilege, interrupt};
+use cpu::{CACHE_BLOCK_SIZE, Configuration, EngineError, EngineKind, Engines, HartBox, Privilege, interrupt};
 use devices::aclint::{self, Clint, Sswi};
 use devices::backend::disk::Disk;
 use devices::backend::memory::MemoryBackend;
@@ -383,7 +383,7 @@ impl Virt {
         let bus = Arc::new(bus);
         let engines = Engines::new(self.engine, bus.ram(), &configuration)?;
         let cores = wiring.harts.iter().map(|shared| {
-            let mut hart = Hart::new(configuration.clone(), shared.clone(), bus.clone(), clock.clone());
+            let mut hart = HartBox::new(configuration.clone(), shared.clone(), bus.clone(), clock.clone());
             hart.set_peers(wiring.harts.iter());
             Core::new(hart, engines.engine())
         });

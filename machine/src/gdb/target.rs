@@ -106,13 +106,13 @@ impl<'b> Target<'b> {
     }
 
     fn hart(&mut self, thread: Tid) -> TargetResult<&mut Hart, Self> {
-        self.core(hart_of(thread)).map(|core| &mut core.hart).ok_or(TargetError::NonFatal)
+        self.core(hart_of(thread)).map(|core| &mut *core.hart).ok_or(TargetError::NonFatal)
     }
 
     /// The hart that commands without an own choice are about.
     pub(super) fn current_hart(&mut self) -> Option<&mut Hart> {
         let current = self.current;
-        self.core(current).map(|core| &mut core.hart)
+        self.core(current).map(|core| &mut *core.hart)
     }
 
     pub(super) fn current_thread(&self) -> Tid {

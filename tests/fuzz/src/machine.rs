@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use bus::{AddressSpace, Clock, Ram};
 use cpu::extension::ExtensionSet;
 use cpu::isa::ROWS;
-use cpu::{Configuration, Engine, Hart, HartShared, Privilege, Stop, csr, event, interrupt};
+use cpu::{Configuration, Engine, HartBox, HartShared, Privilege, Stop, csr, event, interrupt};
 use firmware::sbi::{Console, Outcome, Sbi};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 
@@ -189,7 +189,7 @@ pub struct Machine {
     /// Its RAM.
     pub ram: Ram,
     /// Its hart.
-    pub hart: Hart,
+    pub hart: HartBox,
     clock: Clock,
     sbi: Sbi,
 }
@@ -210,7 +210,7 @@ impl Program {
         };
         let (clock, shared) = (Clock::manual(), Arc::new(HartShared::new(0)));
         let sbi = Sbi::new(std::slice::from_ref(&shared), &clock, Arc::new(Silent));
-        let mut hart = Hart::new(configuration, shared, Arc::new(bus), clock.clone());
+        let mut hart = HartBox::new(configuration, shared, Arc::new(bus), clock.clone());
         let mut offset = CODE;
         for encoding in self.code.iter().take(MOST_INSTRUCTIONS) {
             let (bits, length) = encoding.bits();

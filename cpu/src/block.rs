@@ -85,6 +85,12 @@ impl Mode {
         self.0 >> Self::PRIVILEGE_SHIFT == crate::Privilege::User as u8
     }
 
+    /// Whether floating-point instructions trap.
+    #[cfg(feature = "jit")]
+    pub fn floats_are_off(self) -> bool {
+        self.0 & Self::FLOATS_OFF != 0
+    }
+
     /// Whether `frm` says to nearest, ties to even.
     #[cfg(feature = "jit")]
     pub fn rounds_to_nearest(self) -> bool {

@@ -40,6 +40,39 @@ pub(super) struct Effects {
     pub step: Option<Step>,
 }
 
+/// An access to `fflags` that is worth more than a helper: C libraries save and restore the flags around comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FlagsAccess {
+    /// `frflags`
+    Read,
+    /// `fsflags`: an integer register replaces the flags.
+    Replace(u8),
+    /// `fsflagsi`
+    ReplaceBy(u8),
+}
+
+impl FlagsAccess {
+    /// The access that an instruction is (Zicsr).
+    pub fn of(insn: &Insn) -> Option<Self> {
+        const SYSTEM: u32 = 0b111_0011;
+        const FFLAGS: u32 = 1;
+        if insn.raw & 0x7f != SYSTEM || insn.raw >> 20 != FFLAGS {
+            return None;
+        }
+        let source = (insn.raw >> 15 & 31) as u8;
+        match insn.raw >> 12 & 7 {
+            0b001 => Some(Self::Replace(source)),
+            0b010 if source == 0 => Some(Self::Read),
+            0b101 => Some(Self::ReplaceBy(source)),
+            _ => None,
+        }
+    }
+
+    fn reads(self) -> Registers {
+        if let Self::Replace(source) = self { x_bit(source) } else { 0 }
+    }
+}
+
 /// A load or store at a register plus a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Access {
@@ -51,11 +84,15 @@ pub(super) struct Access {
 }
 
 impl Effects {
-    /// The effects of an instruction.
-    pub fn of(opcode: Opcode, insn: &Insn) -> Self {
+    /// The effects of an instruction, where floats are on or off.
+    pub fn of(opcode: Opcode, insn: &Insn, floats_on: bool) -> Self {
         let mut effects = Self::default();
         let Ok(()) = isa::execute_row(opcode, &mut effects, insn);
-        effects
+        match FlagsAccess::of(insn).filter(|_| floats_on && effects.clobbers) {
+            // Its place among the floating-point operations counts.
+            Some(access) => Self { reads: access.reads(), writes: x_bit(insn.rd), floats: true, ..Self::default() },
+            None => effects,
+        }
     }
 }
 
@@ -224,7 +261,7 @@ mod tests {
 
     fn of(word: u32) -> Effects {
         let (opcode, insn) = isa::decode(word, &ExtensionSet::implemented()).unwrap();
-        Effects::of(opcode, &insn)
+        Effects::of(opcode, &insn, true)
     }
 
     #[test]
@@ -242,6 +279,12 @@ mod tests {
         assert_eq!(of(0x0085_8513).step, None);
         assert_eq!(of(0x00a5_8533).step, Some(Step::Register(11)));
         assert_eq!(of(0x00a5_0533).step, None);
+        // frflags a0; fsflags a1, a0; fsflagsi 3; csrs fflags, a0
+        let floats = Effects { floats: true, ..Effects::default() };
+        assert_eq!(of(0x0010_2573), Effects { writes: 1 << 10, ..floats });
+        assert_eq!(of(0x0015_15f3), Effects { reads: 1 << 10, writes: 1 << 11, ..floats });
+        assert_eq!(of(0x0011_d073), floats);
+        assert!(of(0x0015_2073).clobbers);
         // csrr a0, cycle
         assert!(of(0xc000_2573).clobbers);
     }

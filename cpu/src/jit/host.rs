@@ -1,6 +1,13 @@
 //! What differs between hosts: the floating-point status word, and making new code visible to instruction fetches.
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::naked_asm;
+
 use softfloat::Flags;
+
+use super::state::offset;
+use crate::Hart;
+use crate::csr::mstatus;
 
 /// The host's default floating-point environment with the flags of the guest's operations in it.
 #[cfg(target_arch = "x86_64")]
@@ -10,7 +17,7 @@ mod float {
     use super::Flags;
 
     /// All exceptions masked, round to nearest, no flags.
-    const DEFAULT: u32 = 0x1f80;
+    pub const DEFAULT: u32 = 0x1f80;
 
     fn read() -> u32 {
         let mut status = 0_u32;
@@ -47,9 +54,18 @@ mod float {
     }
 
     /// The guest's flags for the host's. Denormal operands (bit 1) raise nothing in RISC-V.
-    pub fn guest(flags: u32) -> u64 {
-        let bit = |host: u32, guest: Flags| if flags >> host & 1 != 0 { u64::from(guest.bits()) } else { 0 };
-        bit(0, Flags::NV) | bit(2, Flags::DZ) | bit(3, Flags::OF) | bit(4, Flags::UF) | bit(5, Flags::NX)
+    pub const fn guest(flags: u32) -> u64 {
+        const FLAGS: [(u32, Flags); 5] =
+            [(0, Flags::NV), (2, Flags::DZ), (3, Flags::OF), (4, Flags::UF), (5, Flags::NX)];
+        let (mut guest, mut place) = (0, 0);
+        while place < FLAGS.len() {
+            let (host, flag) = FLAGS[place];
+            if flags >> host & 1 != 0 {
+                guest |= flag.bits() as u64;
+            }
+            place += 1;
+        }
+        guest
     }
 }
 
@@ -95,6 +111,55 @@ pub(super) fn save_flags() -> HostFlags {
 /// Puts flags back.
 pub(super) fn restore_flags(flags: HostFlags) {
     float::restore(flags.0);
+}
+
+/// Moves the flags that have accrued on the host to the hart's, for translated code.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) extern "C" fn accrue_flags(_: *mut Hart) {}
+
+/// Moves the flags that have accrued on the host to the hart's, for translated code: all registers stay as they are.
+/// Flags of the hart that appear make `mstatus.FS` dirty.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+pub(super) extern "C" fn accrue_flags(_: *mut Hart) {
+    /// The guest's flags for the host's.
+    static GUEST: [u8; 64] = {
+        let mut guest = [0; 64];
+        let mut flags = 0;
+        while flags < 64 {
+            guest[flags] = float::guest(flags as u32) as u8;
+            flags += 1;
+        }
+        guest
+    };
+    naked_asm!(
+        "push rax",
+        "push rcx",
+        "sub rsp, 8",
+        "stmxcsr [rsp]",
+        "mov eax, [rsp]",
+        "and eax, 0x3f",
+        "jz 3f",
+        "lea rcx, [rip + {guest}]",
+        "movzx eax, byte ptr [rcx + rax]",
+        "test eax, eax",
+        "jz 2f",
+        "or [rdi + {fflags}], rax",
+        "or qword ptr [rdi + {mstatus}], {dirty}",
+        "2:",
+        "mov dword ptr [rsp], {default}",
+        "ldmxcsr [rsp]",
+        "3:",
+        "add rsp, 8",
+        "pop rcx",
+        "pop rax",
+        "ret",
+        guest = sym GUEST,
+        fflags = const offset::FFLAGS,
+        mstatus = const offset::MSTATUS,
+        dirty = const mstatus::FS.mask(),
+        default = const float::DEFAULT,
+    );
 }
 
 /// Makes code that was written through another mapping visible to instruction fetches at `start`.

@@ -202,7 +202,7 @@ impl Region {
                 }
                 let Some(word) = reader.word(at) else { break };
                 let Some((opcode, insn)) = decode_for(extensions, request.mode, word) else { break };
-                let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn) };
+                let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn, !request.mode.floats_are_off()) };
                 let end = end_of(&op);
                 if let Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target)) = end
                     && target as u64 & aligned != 0

@@ -221,6 +221,7 @@ pub(super) fn services() -> [u64; SERVICES] {
     set(Service::CarrylessLow, preserving::carryless_low as *const ());
     set(Service::CarrylessHigh, preserving::carryless_high as *const ());
     set(Service::FillRange, preserving::fill_range as *const ());
+    set(Service::AccrueFlags, host::accrue_flags as *const ());
     services
 }
 

@@ -57,10 +57,12 @@ pub(super) enum Service {
     CarrylessLow,
     CarrylessHigh,
     FillRange,
+    /// Moves the flags that have accrued on the host to the hart's.
+    AccrueFlags,
 }
 
 /// Number of [`Service`]s.
-pub(super) const SERVICES: usize = 11;
+pub(super) const SERVICES: usize = 12;
 
 /// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give to
 /// the value everywhere, on the hot path too.
@@ -147,6 +149,7 @@ pub(super) mod offset {
     pub const X: i32 = of(offset_of!(Hart, x));
     pub const F: i32 = of(offset_of!(Hart, f));
     pub const PC: i32 = of(offset_of!(Hart, pc));
+    pub const FFLAGS: i32 = of(offset_of!(Hart, csr.fflags));
     pub const MSTATUS: i32 = of(offset_of!(Hart, csr.mstatus));
     pub const RESERVED_OFFSET: i32 = of(offset_of!(Hart, reservation.offset));
     pub const RESERVED_WIDTH: i32 = of(offset_of!(Hart, reservation.width));

@@ -22,7 +22,7 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-use super::effects::{Registers, f_bit, x_bit};
+use super::effects::{FlagsAccess, Registers, f_bit, x_bit};
 use super::region::{Block, End, Op, Region};
 use super::runtime::{AccessCode, PRESERVING, SharedCheck};
 use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
@@ -1098,6 +1098,24 @@ impl<'a> Translator<'a, '_> {
         }
     }
 
+    /// Reads or replaces `fflags`.
+    fn float_flags(&mut self, i: &Insn, access: FlagsAccess) {
+        let value = match access {
+            FlagsAccess::Read => None,
+            FlagsAccess::Replace(source) => Some(self.x(source)),
+            FlagsAccess::ReplaceBy(value) => Some(V::Const(value.into())),
+        };
+        self.service(Service::AccrueFlags, &[]);
+        let old = self.b.ins().load(I64, self.memory.hart, self.hart, offset::FFLAGS);
+        if let Some(value) = value {
+            let value = self.int(value);
+            let value = self.b.ins().band_imm_s(value, 0x1f);
+            self.b.ins().store(self.memory.hart, value, self.hart, offset::FFLAGS);
+            self.dirty_floats();
+        }
+        self.set_x(i.rd, V::Int(old));
+    }
+
     pub(super) fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
         let site = Box::new(FloatSite { insn: *i, op, format });
         let address = self.constant(&raw const *site as i64);
@@ -1614,6 +1632,10 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn call(&mut self, i: &Insn, helper: Helper) -> Result<(), Infallible> {
+        if let Some(access) = FlagsAccess::of(i).filter(|_| !self.op.effects.clobbers) {
+            self.float_flags(i, access);
+            return Ok(());
+        }
         self.flush();
         let site = Box::new(CallSite { insn: *i, helper });
         let address = self.constant(&raw const *site as i64);

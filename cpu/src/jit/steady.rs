@@ -20,7 +20,7 @@ use super::translate::{LONGEST_SPAN, Translator, bits};
 use crate::ranges::Range;
 
 /// Most checks before a loop.
-const MOST_CHECKS: usize = 8;
+const MOST_CHECKS: usize = 12;
 
 /// Fewer rounds are not worth the second copy.
 const FEWEST_ROUNDS: i64 = 4;

@@ -12,6 +12,7 @@ mod arena;
 mod effects;
 mod float;
 mod host;
+mod miss;
 mod perf;
 mod region;
 mod runtime;
@@ -140,7 +141,7 @@ impl Jit {
         hart.jit.event = hart.shared().event_word() as u64;
         hart.jit.jumps = self.jumps.as_ptr() as u64;
         assert!(hart.tlb.ranges.are_behind(hart), "the hart has left its place");
-        hart.jit.services = runtime::services();
+        hart.jit.services = self.shared.services();
         let limit = hart.counts.retired.saturating_add(budget);
         // An endless loop of traps retires nothing and must end too.
         let mut traps_left = budget;
@@ -306,6 +307,7 @@ impl Jit {
             self.jumps.fill(Jump::NONE);
             // Other accesses have the entries' numbers now.
             hart.tlb.ranges.forget();
+            hart.jit.services = self.shared.services();
             self.generation = generation;
         }
         true

@@ -56,6 +56,7 @@ fn lend(hart: *mut Hart, trapped: u64, service: impl FnOnce(&mut Hart, Arguments
         Err(Trapped(()))
     });
     hart.jit.trapped = outcome.is_err().into();
+    hart.jit.host = 0;
     hart.jit.outcome = outcome.unwrap_or(trapped);
 }
 
@@ -65,6 +66,8 @@ pub(super) struct AccessCode {
     pub width: Width,
     /// The range entry of the access, if it has one, and how its check is shared.
     pub range: Option<SharedCheck>,
+    /// Whether a page may be put into the entry that only the address space at hand has: where accesses are U-mode's.
+    pub takes: bool,
 }
 
 /// The check of accesses that share a range entry.
@@ -79,20 +82,33 @@ pub(super) struct SharedCheck {
 }
 
 impl AccessCode {
+    /// Masks, and places by their lowest bits: the width in bytes; the span; the distance; the entry's number from one on, or
+    /// zero; and in the sign, whether pages may be taken.
+    pub const WIDTH: i64 = 0xff;
+    pub const FIELD: i64 = 0xfff;
+    pub const SPAN: u32 = 8;
+    pub const DISTANCE: u32 = 20;
+    pub const RANGE: u32 = 32;
+    pub const RANGES: i64 = 0xf_ffff;
+    const TAKES: u32 = 63;
+
     pub fn word(self) -> u64 {
-        let range = self
-            .range
-            .map_or(0, |SharedCheck { index, span, distance }| span << 8 | distance << 20 | (index as u64 + 1) << 32);
-        self.width.bytes() | range
+        let bytes = self.width.bytes();
+        let alone = SharedCheck { index: usize::MAX, span: bytes, distance: 0 };
+        let SharedCheck { index, span, distance } = self.range.unwrap_or(alone);
+        let number = index.wrapping_add(1) as u64;
+        let takes = u64::from(self.takes && self.range.is_some());
+        bytes | span << Self::SPAN | distance << Self::DISTANCE | number << Self::RANGE | takes << Self::TAKES
     }
 
     fn of(word: u64) -> Self {
-        let range = (word >> 32).checked_sub(1).map(|index| SharedCheck {
+        let number = word >> Self::RANGE & Self::RANGES as u64;
+        let range = number.checked_sub(1).map(|index| SharedCheck {
             index: index as usize,
-            span: word >> 8 & 0xfff,
-            distance: word >> 20 & 0xfff,
+            span: word >> Self::SPAN & Self::FIELD as u64,
+            distance: word >> Self::DISTANCE & Self::FIELD as u64,
         });
-        Self { width: width(word), range }
+        Self { width: width(word), range, takes: word >> Self::TAKES != 0 }
     }
 }
 
@@ -121,14 +137,6 @@ extern "C" fn store(hart: *mut Hart) {
         let code = AccessCode::of(word);
         hart.store_virtual(address, code.width, value)?;
         fill(hart, code, address, Access::Write);
-        Ok(0)
-    });
-}
-
-/// Fills the range entry of an access, which the TLB has.
-extern "C" fn fill_range(hart: *mut Hart) {
-    with(hart, |hart, [address, word, write, _]| {
-        fill(hart, AccessCode::of(word), address, if write == 0 { Access::Read } else { Access::Write });
         Ok(0)
     });
 }
@@ -206,12 +214,14 @@ extern "C" fn carryless_high(hart: *mut Hart) {
     with(hart, |_, [a, b, ..]| Ok((carryless_product(a, b) >> 64) as u64));
 }
 
-/// The addresses of the services, by number.
-pub(super) fn services() -> [u64; SERVICES] {
+/// The addresses of the services, by number, with those of the functions for accesses that miss.
+pub(super) fn services(load: u64, store: u64) -> [u64; SERVICES] {
     let mut services = [0; SERVICES];
     let mut set = |service: Service, address: *const ()| services[service as usize] = address as u64;
-    set(Service::Load, preserving::load as *const ());
-    set(Service::Store, preserving::store as *const ());
+    set(Service::Load, load as *const ());
+    set(Service::Store, store as *const ());
+    set(Service::LoadSlowly, preserving::load as *const ());
+    set(Service::StoreSlowly, preserving::store as *const ());
     set(Service::Amo, preserving::amo as *const ());
     set(Service::CompareAndSwap, preserving::compare_and_swap as *const ());
     set(Service::LoadReserved, preserving::load_reserved as *const ());
@@ -220,7 +230,6 @@ pub(super) fn services() -> [u64; SERVICES] {
     set(Service::Float, preserving::float as *const ());
     set(Service::CarrylessLow, preserving::carryless_low as *const ());
     set(Service::CarrylessHigh, preserving::carryless_high as *const ());
-    set(Service::FillRange, preserving::fill_range as *const ());
     set(Service::AccrueFlags, host::accrue_flags as *const ());
     services
 }
@@ -308,7 +317,6 @@ mod preserving {
 
     preserving! {
         load store amo compare_and_swap load_reserved store_conditional call float carryless_low carryless_high
-        fill_range
     }
 }
 
@@ -323,7 +331,7 @@ mod tests {
     fn access_codes_round_trip() {
         let check = SharedCheck { index: 0xffff, span: 1024, distance: 1023 };
         for range in [None, Some(check), Some(SharedCheck { index: 0, span: 1, distance: 0 })] {
-            let code = AccessCode { width: Width::Double, range };
+            let code = AccessCode { width: Width::Double, range, takes: range.is_some() };
             assert_eq!(AccessCode::of(code.word()), code);
         }
     }

@@ -23,10 +23,12 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::arena::{Arena, ArenaError};
+use super::miss::miss_function;
 use super::perf::PerfMap;
 use super::region::{Page, Region, Request};
 use super::state::Site;
 use super::translate::{Host, entry_function, translate, unlinked_function};
+use super::{runtime, state::SERVICES};
 use crate::block::Mode;
 use crate::hart::Configuration;
 use crate::ranges::RANGES;
@@ -198,6 +200,8 @@ struct Inner {
     harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
     entry: AtomicU64,
     unlinked: AtomicU64,
+    load_miss: AtomicU64,
+    store_miss: AtomicU64,
     statistics: Mutex<CompilerStatistics>,
     perf_map: Option<PerfMap>,
 }
@@ -286,6 +290,8 @@ impl JitShared {
             harts: Mutex::default(),
             entry: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
+            load_miss: AtomicU64::new(0),
+            store_miss: AtomicU64::new(0),
             statistics: Mutex::default(),
             perf_map: options.perf_map.then(PerfMap::new).flatten(),
             options,
@@ -324,6 +330,12 @@ impl JitShared {
     /// Address of the code that enters a region.
     pub(super) fn entry(&self) -> u64 {
         self.inner.entry.load(Ordering::Acquire)
+    }
+
+    /// The functions that translated code calls.
+    pub(super) fn services(&self) -> [u64; SERVICES] {
+        let address = |function: &AtomicU64| function.load(Ordering::Acquire);
+        runtime::services(address(&self.inner.load_miss), address(&self.inner.store_miss))
     }
 
     /// How many regions have been installed.
@@ -421,6 +433,8 @@ impl Inner {
         let functions = [
             (entry_function(&*self.optimising, &mut context), &self.entry),
             (unlinked_function(&*self.optimising, &mut context), &self.unlinked),
+            (miss_function(&*self.optimising, &mut context, false), &self.load_miss),
+            (miss_function(&*self.optimising, &mut context, true), &self.store_miss),
         ];
         for (function, address) in functions {
             let placed = compile(function, &self.optimising).and_then(|code| arena.place(&code));

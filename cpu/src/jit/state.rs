@@ -46,8 +46,12 @@ pub(super) fn jump_slot(pc: u64) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Service {
+    /// [`super::miss`].
     Load,
     Store,
+    /// What that does not do.
+    LoadSlowly,
+    StoreSlowly,
     Amo,
     CompareAndSwap,
     LoadReserved,
@@ -56,13 +60,12 @@ pub(super) enum Service {
     Float,
     CarrylessLow,
     CarrylessHigh,
-    FillRange,
     /// Moves the flags that have accrued on the host to the hart's.
     AccrueFlags,
 }
 
 /// Number of [`Service`]s.
-pub(super) const SERVICES: usize = 12;
+pub(super) const SERVICES: usize = 13;
 
 /// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give to
 /// the value everywhere, on the hot path too.
@@ -86,6 +89,8 @@ pub(crate) struct State {
     /// For a service, and what it answers.
     pub(super) arguments: Arguments,
     pub(super) outcome: u64,
+    /// After a load or a store: the host's address of the first byte that its check covers, or zero.
+    pub(super) host: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
@@ -109,6 +114,7 @@ impl Default for State {
             jumps: 0,
             arguments: Arguments::default(),
             outcome: 0,
+            host: 0,
             services: [0; SERVICES],
             discarded: 0,
             panic: None,
@@ -172,6 +178,7 @@ pub(super) mod offset {
     pub const RANGE_FLAGS: i32 = of(offset_of!(Range, flags));
     pub const RANGE_PATIENCE: i32 = of(offset_of!(Range, patience));
     pub const ARGUMENTS: i32 = of(offset_of!(Hart, jit.arguments));
+    pub const HOST: i32 = of(offset_of!(Hart, jit.host));
     pub const OUTCOME: i32 = of(offset_of!(Hart, jit.outcome));
     pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));
     pub const DISCARDED: i32 = of(offset_of!(Hart, jit.discarded));

@@ -30,7 +30,7 @@ use super::steady::{Entered, Reserved, span};
 use crate::block::Mode;
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
-use crate::ranges::{MOVABLE, Range};
+use crate::ranges::Range;
 
 /// What translated code returns to the engine; anything else is the address of a link that leads nowhere yet.
 pub(super) mod result {
@@ -79,6 +79,14 @@ pub(super) fn region_signature() -> Signature {
     signature
 }
 
+/// The functions that translated code calls: their only parameter is the hart.
+pub(super) fn service_signature(isa: &dyn TargetIsa) -> Signature {
+    let convention = if PRESERVING { CallConv::PreserveAll } else { isa.default_call_conv() };
+    let mut signature = Signature::new(convention);
+    signature.params.push(AbiParam::new(I64));
+    signature
+}
+
 /// What a translation is made of beside code.
 pub(super) struct Translation {
     pub function: Function,
@@ -93,7 +101,7 @@ pub(super) type LinkBase = u64;
 #[derive(Clone, Copy)]
 pub(super) struct Memory {
     /// The guest's RAM.
-    guest: MemFlagsData,
+    pub(super) guest: MemFlagsData,
     /// The hart.
     pub(super) hart: MemFlagsData,
     /// TLB entries.
@@ -104,7 +112,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Declares the kinds of memory that do not overlap.
-    fn new(function: &mut Function) -> Self {
+    pub(super) fn new(function: &mut Function) -> Self {
         let mut region = |user_id, description: &'static str| -> AliasRegion {
             function.dfg.alias_regions.insert(AliasRegionData { user_id, description: description.into() })
         };
@@ -196,7 +204,7 @@ struct Group {
 }
 
 /// The bits of an address that name its page.
-const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
+pub(super) const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
 
 /// Most bytes that one check covers.
 pub(super) const LONGEST_SPAN: i64 = crate::ranges::LONGEST_SPAN as i64;
@@ -216,7 +224,7 @@ pub(super) struct Host {
     pub ram: u64,
 }
 
-fn memory_type(width: Width) -> Type {
+pub(super) fn memory_type(width: Width) -> Type {
     match width {
         Width::Byte => I8,
         Width::Half => I16,
@@ -249,10 +257,7 @@ pub(super) fn translate(
     let memory = Memory::new(&mut function);
     let mut builder = FunctionBuilder::new(&mut function, context);
     let tail_signature = builder.import_signature(region_signature());
-    let convention = if PRESERVING { CallConv::PreserveAll } else { isa.default_call_conv() };
-    let mut service_signature = Signature::new(convention);
-    service_signature.params.push(AbiParam::new(I64));
-    let service_signature = builder.import_signature(service_signature);
+    let service_signature = builder.import_signature(service_signature(isa));
     let entry_label = builder.create_block();
     builder.append_block_params_for_function_params(entry_label);
     builder.switch_to_block(entry_label);
@@ -761,20 +766,6 @@ impl<'a> Translator<'a, '_> {
         self.b.switch_to_block(on);
     }
 
-    /// The pieces of a TLB check: whether an access of `width` at `address` hits, and the host's address if so.
-    fn probe_tlb(&mut self, address: Value, width: Width, table: i32) -> (Value, Value) {
-        let page = self.b.ins().band_imm_s(address, PAGE | width_bits(width));
-        let context = self.b.ins().load(I64, self.memory.hart, self.hart, offset::DATA_CONTEXT);
-        let wanted = self.b.ins().bor(page, context);
-        let entry_size = size_of::<crate::tlb::Entry>() as i64;
-        let shifted = self.b.ins().ushr_imm_s(address, 12 - i64::from(entry_size.trailing_zeros()));
-        let index = self.b.ins().band_imm_s(shifted, (crate::tlb::ENTRIES as i64 - 1) * entry_size);
-        let entry = self.b.ins().iadd(self.hart, index);
-        let tag = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_TAG);
-        let hit = self.b.ins().icmp(IntCC::Equal, tag, wanted);
-        (hit, entry)
-    }
-
     /// The host's address of an access that has hit.
     fn host_address(&mut self, entry: Value, address: Value, table: i32) -> Value {
         let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
@@ -791,7 +782,7 @@ impl<'a> Translator<'a, '_> {
         fast: impl Fn(&mut Self, Value, i32) -> Option<Value>,
         slow: impl FnOnce(&mut Self, AccessCode) -> Option<Value>,
     ) -> Option<Value> {
-        let plain = AccessCode { width, range: None };
+        let plain = AccessCode { width, range: None, takes: false };
         let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned) else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
@@ -831,7 +822,7 @@ impl<'a> Translator<'a, '_> {
         let (low, length) = span.unwrap_or((access.offset, width.bytes() as i64));
         let distance = (access.offset - low) as i32;
         let check = SharedCheck { index: range, span: length as u64, distance: distance as u64 };
-        let code = AccessCode { width, range: Some(check) };
+        let code = AccessCode { width, range: Some(check), takes: self.user };
         self.flush_early();
         let base = self.read(access.base.into());
         let base = self.int(base);
@@ -861,55 +852,10 @@ impl<'a> Translator<'a, '_> {
         if let Some(Reserved { credit, .. }) = reserved {
             self.raise_credit(credit);
         }
-        let (probe, served, again, slowest) = (self.cold(), self.cold(), self.cold(), self.cold());
-        let one_page = self.in_one_page(first, length);
-        self.b.ins().brif(one_page, probe, [], slowest, []);
-        self.b.seal_block(probe);
-        self.b.switch_to_block(probe);
-        let (hit, slot) = self.probe_tlb(first, Width::Byte, table);
-        self.branch_to(hit, served, slowest);
-        self.b.switch_to_block(served);
-        let delta = self.b.ins().load(I64, self.memory.tlb, slot, table + offset::ENTRY_DELTA);
-        let host = self.b.ins().iadd(first, delta);
-        let patience = self.b.ins().load(I32, self.memory.tlb, entry, at + offset::RANGE_PATIENCE);
-        let less = self.b.ins().iadd_imm_s(patience, -1);
-        self.b.ins().store(self.memory.tlb, less, entry, at + offset::RANGE_PATIENCE);
-        let patient = self.b.ins().icmp_imm_s(IntCC::SignedGreaterThan, patience, 0);
-        let (fill, filled, keep) = (self.cold(), again, self.cold());
-        self.b.ins().brif(patient, keep, [], fill, []);
-        self.b.seal_block(keep);
-        self.b.switch_to_block(keep);
-        if self.user {
-            let take = self.cold();
-            let flags = self.b.ins().load(I16, self.memory.tlb, entry, at + offset::RANGE_FLAGS);
-            let is_movable = self.b.ins().band_imm_s(flags, i64::from(MOVABLE));
-            self.b.ins().brif(is_movable, take, [], filled, []);
-            self.b.seal_block(take);
-            self.b.switch_to_block(take);
-            let page = self.b.ins().band_imm_s(first, PAGE);
-            let limit = self.constant(bus::PAGE_SIZE as i64 - length + 1);
-            self.b.ins().store(self.memory.tlb, page, entry, at + offset::RANGE_BASE);
-            self.b.ins().store(self.memory.tlb, limit, entry, at + offset::RANGE_LIMIT);
-            self.b.ins().store(self.memory.tlb, delta, entry, at + offset::RANGE_DELTA);
-            self.b.ins().store(self.memory.hart, limit, self.hart, offset::RANGES_MOVED);
-        }
-        self.b.ins().jump(filled, []);
-        self.b.seal_block(fill);
-        self.b.switch_to_block(fill);
-        let word = self.constant(code.word() as i64);
-        let write = self.constant(access.store.into());
-        self.service(Service::FillRange, &[address, word, write]);
-        self.b.ins().jump(filled, []);
-        self.b.seal_block(filled);
-        self.b.switch_to_block(filled);
-        let value = fast(self, host, distance);
-        self.jump_with_host(join, value, is_shared.then_some(host));
-        self.b.seal_block(slowest);
-        self.b.switch_to_block(slowest);
         let value = self.slowly(|t| slow(t, code));
-        // The next one of those that share the check finds out for itself.
-        let none = is_shared.then(|| self.constant(0));
-        self.jump_with_host(join, value, none);
+        // Where there is none, the next one of those that share the check finds out for itself.
+        let host = is_shared.then(|| self.b.ins().load(I64, self.memory.hart, self.hart, offset::HOST));
+        self.jump_with_host(join, value, host);
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         let parameters = self.b.block_params(join).to_vec();
@@ -918,12 +864,6 @@ impl<'a> Translator<'a, '_> {
             self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, host });
         }
         result.map(|_| parameters[0])
-    }
-
-    /// Whether `length` bytes from an address on are in one page.
-    fn in_one_page(&mut self, first: Value, length: i64) -> Value {
-        let place = self.b.ins().band_imm_s(first, bus::PAGE_SIZE as i64 - 1);
-        self.b.ins().icmp_imm_s(IntCC::UnsignedLessThanOrEqual, place, bus::PAGE_SIZE as i64 - length)
     }
 
     fn jump_with_host(&mut self, label: Label, value: Option<Value>, host: Option<Value>) {
@@ -948,7 +888,7 @@ impl<'a> Translator<'a, '_> {
         slow: impl FnOnce(&mut Self) -> Option<Value>,
     ) -> Option<Value> {
         self.flush_early();
-        let (hit, entry) = self.probe_tlb(address, width, table);
+        let (hit, entry) = probe_tlb(self.b, self.memory, self.hart, address, width, table);
         let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         if let Some(result) = result {
             self.b.append_block_param(join, result);
@@ -1123,6 +1063,27 @@ impl<'a> Translator<'a, '_> {
         let [a, b, c] = operands.map(|operand| self.int(operand));
         V::Int(self.service(Service::Float, &[address, a, b, c]))
     }
+}
+
+/// The pieces of a TLB check: whether an access of `width` at `address` hits, and the slot.
+pub(super) fn probe_tlb(
+    b: &mut FunctionBuilder,
+    memory: Memory,
+    hart: Value,
+    address: Value,
+    width: Width,
+    table: i32,
+) -> (Value, Value) {
+    let page = b.ins().band_imm_s(address, PAGE | width_bits(width));
+    let context = b.ins().load(I64, memory.hart, hart, offset::DATA_CONTEXT);
+    let wanted = b.ins().bor(page, context);
+    let entry_size = size_of::<crate::tlb::Entry>() as i64;
+    let shifted = b.ins().ushr_imm_s(address, 12 - i64::from(entry_size.trailing_zeros()));
+    let index = b.ins().band_imm_s(shifted, (crate::tlb::ENTRIES as i64 - 1) * entry_size);
+    let entry = b.ins().iadd(hart, index);
+    let tag = b.ins().load(I64, memory.tlb, entry, table + offset::ENTRY_TAG);
+    let hit = b.ins().icmp(IntCC::Equal, tag, wanted);
+    (hit, entry)
 }
 
 /// Probes the jump cache for the second of a region's parameters and goes there; returns the label of a miss.

@@ -137,6 +137,7 @@ pub(super) struct Translator<'a, 'b> {
     /// Whether loads and stores are U-mode's.
     user: bool,
     labels: Vec<Label>,
+    exit: Label,
     variables: [Option<Variable>; 64],
     /// The entry's virtual address.
     entry: Value,
@@ -265,6 +266,11 @@ pub(super) fn translate(
     let left = builder.declare_var(I64);
     builder.def_var(left, parameters[parameter::LEFT]);
     let labels = region.blocks.iter().map(|_| builder.create_block()).collect();
+    let exit = builder.create_block();
+    builder.set_cold_block(exit);
+    for _ in 0..3 {
+        builder.append_block_param(exit, I64);
+    }
     let mut translator = Translator {
         region,
         memory,
@@ -272,6 +278,7 @@ pub(super) fn translate(
         nearest: mode.rounds_to_nearest(),
         user: mode.is_user(),
         labels,
+        exit,
         variables: [None; 64],
         entry: parameters[parameter::PC],
         hart: parameters[parameter::HART],
@@ -331,6 +338,7 @@ pub(super) fn translate(
         let nothing = translator.b.ins().iconst(I64, result::CONTINUE);
         translator.b.ins().return_(&[nothing]);
     }
+    translator.translate_exit();
     let Translator { links, sites, .. } = translator;
     builder.seal_all_blocks();
     builder.finalize(isa.frontend_config());
@@ -512,10 +520,16 @@ impl<'a> Translator<'a, '_> {
     }
 
     fn leave_to(&mut self, pc: Value, count: u32, code: i64) {
+        let (left, code) = (self.left_after(count), self.constant(code));
+        self.b.ins().jump(self.exit, &[pc, left, code].map(BlockArg::Value));
+    }
+
+    /// Where all ways to the engine end, so that only one has the function's epilogue.
+    fn translate_exit(&mut self) {
+        self.b.switch_to_block(self.exit);
+        let &[pc, left, code] = self.b.block_params(self.exit) else { unreachable!("made with three") };
         self.b.ins().store(self.memory.hart, pc, self.hart, offset::PC);
-        let left = self.left_after(count);
         self.b.ins().store(self.memory.hart, left, self.hart, offset::LEFT);
-        let code = self.constant(code);
         self.b.ins().return_(&[code]);
     }
 

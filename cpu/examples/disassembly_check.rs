@@ -18,9 +18,9 @@ use cpu::isa::{Opcode, assembler::assemble, decode, disassemble};
 
 /// Extensions of the table that binutils 2.40 knows; later versions know more, and then `objdump` reads them all the
 /// same.
-const AS_ARCH: &str = "rv64gc_zba_zbb_zbc_zbs_zicbom_zicbop_zicboz_zihintpause_svinval_zawrs_zfh";
+const AS_ARCH: &str = "rv64gc_zba_zbb_zbc_zbs_zicbom_zicbop_zicboz_zihintpause_svinval_zawrs_zfh_zbkb_zbkc_zbkx";
 const LLVM_ATTRIBUTES: &str = "+m,+a,+f,+d,+c,+zba,+zbb,+zbc,+zbs,+zicond,+zicbom,+zicbop,+zicboz,+zihintpause,+zcb,\
-    +zfh,+zfa,+experimental-zacas,+zabha,+zawrs,+zimop,+zcmop,+zihintntl,+svinval";
+    +zfh,+zfa,+experimental-zacas,+zabha,+zawrs,+zimop,+zcmop,+zihintntl,+svinval,+zbkb,+zbkc,+zbkx";
 
 struct Options {
     objdump: String,

@@ -122,6 +122,23 @@ impl Ops for Observer<'_> {
         Ok(old)
     }
 
+    fn compare_and_swap_pair(
+        &mut self,
+        _: &Insn,
+        address: u64,
+        expected: [u64; 2],
+        new: [u64; 2],
+    ) -> Result<[u64; 2], Trapped> {
+        let old = self.hart.compare_and_swap_pair_virtual(address, expected, new)?;
+        for (half, at) in [address, address.wrapping_add(8)].into_iter().enumerate() {
+            self.accessed.push(Accessed::Load(at));
+            if old == expected {
+                self.accessed.push(Accessed::Store(at, Width::Double, new[half]));
+            }
+        }
+        Ok(old)
+    }
+
     fn load_reserved(&mut self, _: &Insn, address: u64, width: Width) -> Result<u64, Trapped> {
         let value = self.hart.load_reserved_virtual(address, width)?;
         self.accessed.push(Accessed::Load(address));

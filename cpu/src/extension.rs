@@ -107,9 +107,9 @@ extensions! {
     /// Atomic memory operations.
     Zaamo "zaamo" Name true;
     /// Byte and halfword atomic memory operations.
-    Zabha "zabha" Name false needs Zaamo;
+    Zabha "zabha" Name true needs Zaamo;
     /// Atomic compare-and-swap.
-    Zacas "zacas" Name false needs Zaamo;
+    Zacas "zacas" Name true needs Zaamo;
     /// Load-reserved and store-conditional.
     Zalrsc "zalrsc" Name true;
     /// Wait on reservation set.
@@ -134,6 +134,12 @@ extensions! {
     Zbb "zbb" Name true;
     /// Carry-less multiplication.
     Zbc "zbc" Name true;
+    /// Bit manipulation for cryptography.
+    Zbkb "zbkb" Name true;
+    /// Carry-less multiplication for cryptography.
+    Zbkc "zbkc" Name true;
+    /// Crossbar permutations.
+    Zbkx "zbkx" Name true;
     /// Single-bit instructions.
     Zbs "zbs" Name true;
     /// Data-independent execution latency.
@@ -205,9 +211,11 @@ impl Extension {
         self.description().name
     }
 
-    /// Whether the emulator has it.
+    /// Whether the emulator has it, on this host.
     pub fn is_implemented(self) -> bool {
-        self.description().implemented
+        // `amocas.q` has to be one with the atomics of other harts.
+        let host_has = self != Extension::Zacas || bus::Ram::has_atomic_u128();
+        self.description().implemented && host_has
     }
 
     /// The extension with this name, in any case.
@@ -276,6 +284,12 @@ impl ExtensionSet {
     #[inline]
     pub const fn intersects(&self, others: ExtensionSet) -> bool {
         self.0 & others.0 != 0
+    }
+
+    /// Whether nothing is in the set.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.0 == 0
     }
 
     /// Both sets together.

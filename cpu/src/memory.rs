@@ -48,6 +48,14 @@ fn exchange(ram: &Ram, offset: u64, width: Width, expected: u64, new: u64) -> Op
     Some(width.sign_extend(old))
 }
 
+/// Stores the doublewords `new` if the cell holds `expected`; the old ones.
+fn exchange_pair(ram: &Ram, offset: u64, expected: [u64; 2], new: [u64; 2]) -> Option<[u64; 2]> {
+    let [expected, new] = [expected, new].map(|[low, high]| (u128::from(high) << 64 | u128::from(low)).to_le());
+    let old = ram.atomic_u128(offset)?.compare_exchange(expected, new, Ordering::SeqCst, Ordering::SeqCst);
+    let old = u128::from_le(old.unwrap_or_else(|old| old));
+    Some([old as u64, (old >> 64) as u64])
+}
+
 /// What an AMO stores; operands are sign-extended from its width.
 pub(crate) fn amo_result(op: AmoOp, width: Width, old: u64, value: u64) -> u64 {
     let value = width.sign_extend(value);
@@ -229,16 +237,16 @@ impl Hart {
 
     /// The offset in RAM of an aligned atomic access; devices have no atomics (a PMA, hence an access fault).
     #[inline]
-    fn atomic_offset(&mut self, address: u64, width: Width, access: Access) -> Result<u64, Trapped> {
-        if address & (width.bytes() - 1) != 0 {
+    fn atomic_offset(&mut self, address: u64, bytes: u64, access: Access) -> Result<u64, Trapped> {
+        if address & (bytes - 1) != 0 {
             let exception = match access {
                 Access::Read => Exception::LoadAddressMisaligned,
                 _ => Exception::StoreAddressMisaligned,
             };
             return Err(self.raise(exception, address));
         }
-        let physical = self.data_address(address, width.bytes(), access)?;
-        match self.ram.offset(physical, width.bytes()) {
+        let physical = self.data_address(address, bytes, access)?;
+        match self.ram.offset(physical, bytes) {
             Some(offset) => Ok(offset),
             None => Err(self.raise(crate::mmu::Fault::Access.exception(access), address)),
         }
@@ -251,7 +259,7 @@ impl Hart {
     /// An atomic read-modify-write; the old value, sign-extended.
     pub(crate) fn amo_virtual(&mut self, op: AmoOp, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
         self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
-        let offset = self.atomic_offset(address, width, Access::Write)?;
+        let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         let old = modify(&self.ram, offset, width, |old| amo_result(op, width, old, value));
         self.note_atomic_store(offset, width.bytes());
         old.ok_or_else(|| self.outside_ram(address))
@@ -266,16 +274,31 @@ impl Hart {
         new: u64,
     ) -> Result<u64, Trapped> {
         self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
-        let offset = self.atomic_offset(address, width, Access::Write)?;
+        let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         let old = exchange(&self.ram, offset, width, expected, new);
         self.note_atomic_store(offset, width.bytes());
+        old.ok_or_else(|| self.outside_ram(address))
+    }
+
+    /// An atomic compare-and-swap of 16 bytes, as two doublewords; the old ones.
+    pub(crate) fn compare_and_swap_pair_virtual(
+        &mut self,
+        address: u64,
+        expected: [u64; 2],
+        new: [u64; 2],
+    ) -> Result<[u64; 2], Trapped> {
+        const BYTES: u64 = 16;
+        self.check_watchpoints(address, BYTES, WatchKind::Access)?;
+        let offset = self.atomic_offset(address, BYTES, Access::Write)?;
+        let old = exchange_pair(&self.ram, offset, expected, new);
+        self.note_atomic_store(offset, BYTES);
         old.ok_or_else(|| self.outside_ram(address))
     }
 
     /// `lr`: the value, sign-extended.
     pub(crate) fn load_reserved_virtual(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
         self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
-        let offset = self.atomic_offset(address, width, Access::Read)?;
+        let offset = self.atomic_offset(address, width.bytes(), Access::Read)?;
         // SeqCst covers `aq` and `rl` in every combination.
         std::sync::atomic::fence(Ordering::SeqCst);
         let value = self.ram.load(offset, width).ok_or_else(|| self.outside_ram(address))?;
@@ -292,7 +315,7 @@ impl Hart {
     pub(crate) fn store_conditional_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
         self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let held = std::mem::take(&mut self.reservation);
-        let offset = self.atomic_offset(address, width, Access::Write)?;
+        let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         if held.offset != offset || held.width != width.bytes() {
             return Ok(1);
         }

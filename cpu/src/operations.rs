@@ -320,6 +320,16 @@ impl Ops for Hart {
         self.compare_and_swap_virtual(address, width, expected, new)
     }
 
+    fn compare_and_swap_pair(
+        &mut self,
+        _: &Insn,
+        address: u64,
+        expected: [u64; 2],
+        new: [u64; 2],
+    ) -> Result<[u64; 2], Trapped> {
+        self.compare_and_swap_pair_virtual(address, expected, new)
+    }
+
     fn load_reserved(&mut self, _: &Insn, address: u64, width: Width) -> Result<u64, Trapped> {
         self.load_reserved_virtual(address, width)
     }

@@ -68,6 +68,11 @@ impl Ops for Quick<'_> {
     }
 
     #[inline(always)]
+    fn compare_and_swap_pair(&mut self, _: &Insn, _: u64, _: [u64; 2], _: [u64; 2]) -> Result<[u64; 2], GivenUp> {
+        Err(GivenUp)
+    }
+
+    #[inline(always)]
     fn load_reserved(&mut self, _: &Insn, _: u64, _: Width) -> Result<u64, GivenUp> {
         Err(GivenUp)
     }

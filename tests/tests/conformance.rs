@@ -35,10 +35,10 @@ macro_rules! programs {
 
 programs! {
     encodings rv64i_arithmetic rv64i_branches rv64i_memory rv64i_control
-    m zaamo zalrsc
+    m zaamo zabha zacas zalrsc
     f_arithmetic f_fused f_others f_conversions d_arithmetic d_fused d_others d_conversions fd_memory
     c_arithmetic c_control zcb_arithmetic
-    zba zbb zbc zbs zicond
+    zba zbb zbc zbkb zbkx zbs zicond
     zicsr csr_numbers csr_absent counters counters_exact
     traps strict privileged interrupts
     paging_sv39 paging_sv48 paging_sv57 paging_svpbmt paging_strict

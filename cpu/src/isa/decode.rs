@@ -115,7 +115,7 @@ pub fn decode(word: u32, extensions: &ExtensionSet) -> Option<(Opcode, Insn)> {
     let entries = &TABLE.entries[usize::from(TABLE.starts[index])..usize::from(TABLE.starts[index + 1])];
     entries.iter().filter(|entry| word & entry.mask == entry.value).find_map(|entry| {
         let row = &ROWS[usize::from(entry.opcode.0)];
-        if !extensions.contains_all(row.requires) {
+        if !row.is_in(extensions) {
             return None;
         }
         row.pattern.decode(word).map(|insn| (entry.opcode, insn))

@@ -145,6 +145,18 @@ impl Ops for Footprint {
         Ok(Unknown)
     }
 
+    fn compare_and_swap_pair(
+        &mut self,
+        _: &Insn,
+        _: Unknown,
+        _: [Unknown; 2],
+        _: [Unknown; 2],
+    ) -> Result<[Unknown; 2], Infallible> {
+        self.loads = true;
+        self.stores = true;
+        Ok([Unknown; 2])
+    }
+
     fn load_reserved(&mut self, _: &Insn, _: Unknown, _: Width) -> Result<Unknown, Infallible> {
         self.loads = true;
         Ok(Unknown)

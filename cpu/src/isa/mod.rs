@@ -89,6 +89,10 @@ files! {
     zbb
     /// Carry-less multiplication.
     zbc
+    /// Bit manipulation for cryptography.
+    zbkb
+    /// Crossbar permutations.
+    zbkx
     /// Single-bit instructions.
     zbs
     /// Conditional zero.

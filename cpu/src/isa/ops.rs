@@ -248,6 +248,15 @@ pub trait Ops: Sized {
         expected: Self::V,
         new: Self::V,
     ) -> Result<Self::V, Self::Exit>;
+    /// Atomically stores the two doublewords of `new` if the old ones equal `expected`; the old ones (Zacas). The first
+    /// is at the lower address.
+    fn compare_and_swap_pair(
+        &mut self,
+        i: &Insn,
+        address: Self::V,
+        expected: [Self::V; 2],
+        new: [Self::V; 2],
+    ) -> Result<[Self::V; 2], Self::Exit>;
     /// Loads, sign-extended, and makes a reservation.
     fn load_reserved(&mut self, i: &Insn, address: Self::V, width: Width) -> Result<Self::V, Self::Exit>;
     /// Stores if the reservation holds; 0 on success, 1 on failure.

@@ -15,7 +15,7 @@
 //! | `fm` `pred` `succ` | bits 11:8, 7:4 and 3:0 of the immediate |
 //! | `zimm` | a 5-bit immediate in place of `rs1` |
 //! | `aq` `rl` | ordering bits of an atomic |
-//! | `rd!=0` `rd!={0,2}` | values that do not match |
+//! | `rd!=0` `rd!={0,2}` `rd!=odd` | values that do not match |
 //!
 //! Anything else, and a picture that has neither 16 nor 32 bits, does not compile. Decoding and encoding both come from
 //! the parsed [`Pattern`].
@@ -485,7 +485,7 @@ const fn parse_number(text: &[u8], start: usize) -> (u32, usize) {
     (number, at)
 }
 
-/// Parses `!=n` or `!={n,n}` or nothing, to a set.
+/// Parses `!=n`, `!={n,n}`, `!=odd` or nothing, to a set.
 const fn parse_excluded(text: &[u8], start: usize, end: usize) -> u32 {
     if start == end {
         return 0;
@@ -495,6 +495,9 @@ const fn parse_excluded(text: &[u8], start: usize, end: usize) -> u32 {
     }
     let mut at = start + 2;
     let braces = text[at] == b'{';
+    if is(text, at, end, "odd") {
+        return 0xaaaa_aaaa;
+    }
     if braces {
         at += 1;
     }

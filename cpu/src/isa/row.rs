@@ -31,6 +31,8 @@ pub struct Row {
     pub flow: Flow,
     /// The extensions that it needs, all of them.
     pub requires: ExtensionSet,
+    /// The extensions that it also comes with, if not empty.
+    pub also: ExtensionSet,
     /// The instruction whose encodings include this one's, when this one's extension is off.
     pub specialises: Option<Opcode>,
     /// The instruction whose semantics it shares.
@@ -38,6 +40,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether a hart with these extensions has the instruction.
+    #[inline]
+    pub const fn is_in(&self, extensions: &ExtensionSet) -> bool {
+        extensions.contains_all(self.requires) || !self.also.is_empty() && extensions.contains_all(self.also)
+    }
+
     /// Whether it traps while `mstatus.FS` is off: it touches floating-point registers or `fcsr`'s fields.
     pub const fn is_float(&self) -> bool {
         self.requires.intersects(ExtensionSet::FLOAT)
@@ -89,12 +97,12 @@ pub(super) const fn dotted<const N: usize>(name: &str) -> [u8; N] {
 /// instructions! {
 ///     requires Extension;
 ///     /// Documentation.
-///     mnemonic "bit picture" "operands" [flow Flow] [needs Extension]… [specialises general] |m, i| semantics;
+///     mnemonic "bit picture" "operands" [flow Flow] [or Extension] [needs Extension]… [specialises general] |m, i| semantics;
 ///     mnemonic "bit picture" "operands" [where rs1 = 2, …] [needs Extension]… => instruction it expands to;
 /// }
 /// ```
 ///
-/// The mnemonic is the identifier with dots for underscores. `M` is the type of `m` in the semantics. A row that
+/// An instruction with `or Extension` is part of that one too. The mnemonic is the identifier with dots for underscores. `M` is the type of `m` in the semantics. A row that
 /// expands to another one takes its flow too.
 macro_rules! instructions {
     (
@@ -104,6 +112,7 @@ macro_rules! instructions {
             $name:ident $picture:literal $syntax:literal
             $(where $($field:ident = $number:literal),+)?
             $(flow $flow:ident)?
+            $(or $also:ident)?
             $(needs $needs:ident)*
             $(specialises $general:path)?
             $(=> $base:path)?
@@ -161,6 +170,7 @@ macro_rules! instructions {
                         $crate::extension::Extension::$extension,
                         $($crate::extension::Extension::$needs,)*
                     ]),
+                    also: $crate::extension::ExtensionSet::of(&[$($crate::extension::Extension::$also)?]),
                     specialises: instructions!(@opcode $($general)?),
                     expands_to: instructions!(@opcode $($base)?),
                 };

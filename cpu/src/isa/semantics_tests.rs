@@ -112,6 +112,15 @@ const CASES: &[Case] = &[
     ("clmul a0, a1, a2", |a, b| carry_less(a, b) as u64),
     ("clmulh a0, a1, a2", |a, b| (carry_less(a, b) >> 64) as u64),
     ("clmulr a0, a1, a2", |a, b| (carry_less(a, b) >> 63) as u64),
+    ("pack a0, a1, a2", |a, b| b << 32 | u64::from(a as u32)),
+    ("packh a0, a1, a2", |a, b| (b & 0xff) << 8 | a & 0xff),
+    ("packw a0, a1, a2", |a, b| extended(((b as u32) << 16 | a as u32 & 0xffff) as i32)),
+    ("brev8 a0, a1", |a, _| a.reverse_bits().swap_bytes()),
+    ("xperm8 a0, a1, a2", |a, b| {
+        let table = a.to_le_bytes();
+        u64::from_le_bytes(b.to_le_bytes().map(|index| table.get(usize::from(index)).copied().unwrap_or(0)))
+    }),
+    ("xperm4 a0, a1, a2", |a, b| (0..16).fold(0, |r, at| r | (a >> (4 * (b >> (4 * at) & 15)) & 15) << (4 * at))),
     ("bclr a0, a1, a2", |a, b| a & !(1 << (b & 63))),
     ("bclri a0, a1, 40", |a, _| a & !(1 << 40)),
     ("bext a0, a1, a2", |a, b| a >> (b & 63) & 1),

@@ -4,23 +4,24 @@ use bus::Width;
 
 use super::row::instructions;
 use super::shapes::*;
+use super::zbkb::packw;
 use super::{Cond, Ops};
 
 instructions! {
     requires Zbb;
 
     /// And with the complement.
-    andn "0100000 rs2 rs1 111 rd 0110011" "rd, rs1, rs2" |m, i| register_register(m, i, |m, a, b| {
+    andn "0100000 rs2 rs1 111 rd 0110011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, |m, a, b| {
         let b = not(m, b);
         m.and(a, b)
     });
     /// Or with the complement.
-    orn "0100000 rs2 rs1 110 rd 0110011" "rd, rs1, rs2" |m, i| register_register(m, i, |m, a, b| {
+    orn "0100000 rs2 rs1 110 rd 0110011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, |m, a, b| {
         let b = not(m, b);
         m.or(a, b)
     });
     /// Exclusive nor.
-    xnor "0100000 rs2 rs1 100 rd 0110011" "rd, rs1, rs2" |m, i| register_register(m, i, |m, a, b| {
+    xnor "0100000 rs2 rs1 100 rd 0110011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, |m, a, b| {
         let different = m.xor(a, b);
         not(m, different)
     });
@@ -60,29 +61,30 @@ instructions! {
     /// Sign-extend halfword.
     sext_h "0110000 00101 rs1 001 rd 0010011" "rd, rs1" |m, i| register(m, i, |m, a| m.sext(a, Width::Half));
     /// Zero-extend halfword.
-    zext_h "0000100 00000 rs1 100 rd 0111011" "rd, rs1" |m, i| register(m, i, |m, a| m.zext(a, Width::Half));
+    zext_h "0000100 00000 rs1 100 rd 0111011" "rd, rs1" specialises packw
+        |m, i| register(m, i, |m, a| m.zext(a, Width::Half));
     /// Rotate left.
-    rol "0110000 rs2 rs1 001 rd 0110011" "rd, rs1, rs2" |m, i| register_register(m, i, |m, a, b| {
+    rol "0110000 rs2 rs1 001 rd 0110011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, |m, a, b| {
         let right = negated(m, b);
         m.rotr(a, right)
     });
     /// Rotate left, word.
-    rolw "0110000 rs2 rs1 001 rd 0111011" "rd, rs1, rs2" |m, i| register_register(m, i, |m, a, b| {
+    rolw "0110000 rs2 rs1 001 rd 0111011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, |m, a, b| {
         let right = negated(m, b);
         m.rotrw(a, right)
     });
     /// Rotate right.
-    ror "0110000 rs2 rs1 101 rd 0110011" "rd, rs1, rs2" |m, i| register_register(m, i, M::rotr);
+    ror "0110000 rs2 rs1 101 rd 0110011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, M::rotr);
     /// Rotate right by an immediate.
-    rori "011000 shamt[5:0] rs1 101 rd 0010011" "rd, rs1, shamt" |m, i| register_immediate(m, i, M::rotr);
+    rori "011000 shamt[5:0] rs1 101 rd 0010011" "rd, rs1, shamt" or Zbkb |m, i| register_immediate(m, i, M::rotr);
     /// Rotate right, word.
-    rorw "0110000 rs2 rs1 101 rd 0111011" "rd, rs1, rs2" |m, i| register_register(m, i, M::rotrw);
+    rorw "0110000 rs2 rs1 101 rd 0111011" "rd, rs1, rs2" or Zbkb |m, i| register_register(m, i, M::rotrw);
     /// Rotate right by an immediate, word.
-    roriw "0110000 shamt[4:0] rs1 101 rd 0011011" "rd, rs1, shamt" |m, i| register_immediate(m, i, M::rotrw);
+    roriw "0110000 shamt[4:0] rs1 101 rd 0011011" "rd, rs1, shamt" or Zbkb |m, i| register_immediate(m, i, M::rotrw);
     /// Or-combine: each byte is all ones if any of its bits is.
     orc_b "0010100 00111 rs1 101 rd 0010011" "rd, rs1" |m, i| register(m, i, or_combine);
     /// Reverse the order of bytes.
-    rev8 "0110101 11000 rs1 101 rd 0010011" "rd, rs1" |m, i| register(m, i, M::bswap);
+    rev8 "0110101 11000 rs1 101 rd 0010011" "rd, rs1" or Zbkb |m, i| register(m, i, M::bswap);
 }
 
 #[inline(always)]

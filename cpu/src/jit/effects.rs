@@ -218,6 +218,17 @@ impl Ops for Effects {
         Ok(Nothing)
     }
 
+    fn compare_and_swap_pair(
+        &mut self,
+        _: &Insn,
+        _: Known,
+        _: [Known; 2],
+        _: [Known; 2],
+    ) -> Result<[Known; 2], Infallible> {
+        self.leaves = true;
+        Ok([Nothing; 2])
+    }
+
     fn load_reserved(&mut self, _: &Insn, _: Known, _: Width) -> Result<Known, Infallible> {
         self.leaves = true;
         Ok(Nothing)

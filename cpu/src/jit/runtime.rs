@@ -132,7 +132,7 @@ extern "C" fn load(hart: *mut Hart) {
 }
 
 extern "C" fn store(hart: *mut Hart) {
-    with(hart, |hart, [address, word, value, _]| {
+    with(hart, |hart, [address, word, value, ..]| {
         hart.jit.slow_accesses += 1;
         let code = AccessCode::of(word);
         hart.store_virtual(address, code.width, value)?;
@@ -142,7 +142,7 @@ extern "C" fn store(hart: *mut Hart) {
 }
 
 extern "C" fn amo(hart: *mut Hart) {
-    with(hart, |hart, [address, code, value, _]| {
+    with(hart, |hart, [address, code, value, ..]| {
         hart.jit.slow_accesses += 1;
         let op = AMO_OPS[(code >> 8) as usize % AMO_OPS.len()];
         hart.amo_virtual(op, address, width(code), value)
@@ -150,9 +150,17 @@ extern "C" fn amo(hart: *mut Hart) {
 }
 
 extern "C" fn compare_and_swap(hart: *mut Hart) {
-    with(hart, |hart, [address, bytes, expected, new]| {
+    with(hart, |hart, [address, bytes, expected, new, _]| {
         hart.jit.slow_accesses += 1;
         hart.compare_and_swap_virtual(address, width(bytes), expected, new)
+    });
+}
+
+extern "C" fn compare_and_swap_pair(hart: *mut Hart) {
+    with(hart, |hart, [address, expected_low, expected_high, new_low, new_high]| {
+        let old = hart.compare_and_swap_pair_virtual(address, [expected_low, expected_high], [new_low, new_high])?;
+        hart.jit.second_outcome = old[1];
+        Ok(old[0])
     });
 }
 
@@ -161,7 +169,7 @@ extern "C" fn load_reserved(hart: *mut Hart) {
 }
 
 extern "C" fn store_conditional(hart: *mut Hart) {
-    with(hart, |hart, [address, bytes, value, _]| hart.store_conditional_virtual(address, width(bytes), value));
+    with(hart, |hart, [address, bytes, value, ..]| hart.store_conditional_virtual(address, width(bytes), value));
 }
 
 impl Hart {
@@ -198,7 +206,7 @@ extern "C" fn call(hart: *mut Hart) {
 }
 
 extern "C" fn float(hart: *mut Hart) {
-    with(hart, |hart, [site, a, b, c]| {
+    with(hart, |hart, [site, a, b, c, _]| {
         hart.jit.helped += 1;
         // SAFETY: as for `call`.
         let site = unsafe { &*(site as *const FloatSite) };
@@ -224,6 +232,7 @@ pub(super) fn services(load: u64, store: u64) -> [u64; SERVICES] {
     set(Service::StoreSlowly, preserving::store as *const ());
     set(Service::Amo, preserving::amo as *const ());
     set(Service::CompareAndSwap, preserving::compare_and_swap as *const ());
+    set(Service::CompareAndSwapPair, preserving::compare_and_swap_pair as *const ());
     set(Service::LoadReserved, preserving::load_reserved as *const ());
     set(Service::StoreConditional, preserving::store_conditional as *const ());
     set(Service::Call, preserving::call as *const ());
@@ -316,7 +325,8 @@ mod preserving {
     }
 
     preserving! {
-        load store amo compare_and_swap load_reserved store_conditional call float carryless_low carryless_high
+        load store amo compare_and_swap compare_and_swap_pair load_reserved store_conditional call float carryless_low
+        carryless_high
     }
 }
 

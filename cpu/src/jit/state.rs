@@ -54,6 +54,7 @@ pub(super) enum Service {
     StoreSlowly,
     Amo,
     CompareAndSwap,
+    CompareAndSwapPair,
     LoadReserved,
     StoreConditional,
     Call,
@@ -65,11 +66,11 @@ pub(super) enum Service {
 }
 
 /// Number of [`Service`]s.
-pub(super) const SERVICES: usize = 13;
+pub(super) const SERVICES: usize = Service::AccrueFlags as usize + 1;
 
 /// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give to
 /// the value everywhere, on the hot path too.
-pub(super) type Arguments = [u64; 4];
+pub(super) type Arguments = [u64; 5];
 
 /// State that translated code shares with the engine. It is only good while the engine runs.
 #[repr(C)]
@@ -91,6 +92,7 @@ pub(crate) struct State {
     pub(super) outcome: u64,
     /// After a load or a store: the host's address of the first byte that its check covers, or zero.
     pub(super) host: u64,
+    pub(super) second_outcome: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
@@ -115,6 +117,7 @@ impl Default for State {
             arguments: Arguments::default(),
             outcome: 0,
             host: 0,
+            second_outcome: 0,
             services: [0; SERVICES],
             discarded: 0,
             panic: None,
@@ -180,6 +183,7 @@ pub(super) mod offset {
     pub const ARGUMENTS: i32 = of(offset_of!(Hart, jit.arguments));
     pub const HOST: i32 = of(offset_of!(Hart, jit.host));
     pub const OUTCOME: i32 = of(offset_of!(Hart, jit.outcome));
+    pub const SECOND_OUTCOME: i32 = of(offset_of!(Hart, jit.second_outcome));
     pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));
     pub const DISCARDED: i32 = of(offset_of!(Hart, jit.discarded));
     pub const JUMP_PC: i32 = of(offset_of!(Jump, pc));

@@ -1501,6 +1501,21 @@ impl Ops for Translator<'_, '_> {
         Ok(V::Int(old.unwrap_or(address)))
     }
 
+    fn compare_and_swap_pair(
+        &mut self,
+        _: &Insn,
+        address: V,
+        expected: [V; 2],
+        new: [V; 2],
+    ) -> Result<[V; 2], Infallible> {
+        let arguments = [address, expected[0], expected[1], new[0], new[1]].map(|v| self.int(v));
+        self.flush();
+        let low = self.service(Service::CompareAndSwapPair, &arguments);
+        self.leave_if_trapped();
+        let high = self.b.ins().load(I64, self.memory.hart, self.hart, offset::SECOND_OUTCOME);
+        Ok([V::Int(low), V::Int(high)])
+    }
+
     fn load_reserved(&mut self, i: &Insn, address: V, width: Width) -> Result<V, Infallible> {
         let address = self.int(address);
         let slow = |t: &mut Self| {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fen
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use memmap2::{MmapOptions, MmapRaw};
+use portable_atomic::AtomicU128;
 
 use crate::Width;
 
@@ -256,6 +257,7 @@ impl Ram {
     cell!(atomic_u16, AtomicU16, u16);
     cell!(atomic_u32, AtomicU32, u32);
     cell!(atomic_u64, AtomicU64, u64);
+    cell!(atomic_u128, AtomicU128, u128);
     scalar!(load_u8, store_u8, atomic_u8, u8, "byte");
     scalar!(load_u16, store_u16, atomic_u16, u16, "halfword");
     scalar!(load_u32, store_u32, atomic_u32, u32, "word");
@@ -265,6 +267,12 @@ impl Ram {
     mapped!(load_mapped_u16, store_mapped_u16, AtomicU16, u16, "halfword");
     mapped!(load_mapped_u32, store_mapped_u32, AtomicU32, u32, "word");
     mapped!(load_mapped_u64, store_mapped_u64, AtomicU64, u64, "doubleword");
+
+    /// Whether [`Ram::atomic_u128`] is one with the host's other atomics: whether the host has atomics of 128 bits
+    /// (x86-64 with `cmpxchg16b`, AArch64, s390x; not every riscv64).
+    pub fn has_atomic_u128() -> bool {
+        AtomicU128::is_lock_free()
+    }
 
     /// Loads `width` bytes at `offset`, zero-extended: as one atomic access if aligned, else bytewise.
     #[inline]

@@ -152,6 +152,26 @@ const ZBC: &[Binary] = &[
     ("clmulr", |a, b| (carryless(a, b) >> 63) as u64),
 ];
 
+const ZBKB: &[Binary] = &[
+    ("pack", |a, b| b << 32 | u64::from(low(a))),
+    ("packh", |a, b| u64::from(b as u8) << 8 | u64::from(a as u8)),
+    ("packw", |a, b| sext(b << 16 | u64::from(a as u16))),
+];
+
+const ZBKB_UNARY: &[Unary] = &[("brev8", |a| u64::from_le_bytes(a.to_le_bytes().map(u8::reverse_bits)))];
+
+fn permute(table: u64, indices: u64, bits: u32) -> u64 {
+    let mask = (1 << bits) - 1;
+    let groups = (0..64).step_by(bits as usize);
+    groups.fold(0, |result, at| {
+        let distance = (indices >> at & mask) * u64::from(bits);
+        let found = u32::try_from(distance).ok().and_then(|distance| table.checked_shr(distance)).unwrap_or(0);
+        result | (found & mask) << at
+    })
+}
+
+const ZBKX: &[Binary] = &[("xperm4", |a, b| permute(a, b, 4)), ("xperm8", |a, b| permute(a, b, 8))];
+
 const ZBS: &[Binary] = &[
     ("bclr", |a, b| a & !(1 << (b & 63))),
     ("bext", |a, b| a >> (b & 63) & 1),
@@ -464,6 +484,8 @@ pub(super) fn bodies() -> Vec<(&'static str, String)> {
         ("zba", body(ZBA, ZBA_IMMEDIATE, &[])),
         ("zbb", body(ZBB, ZBB_IMMEDIATE, ZBB_UNARY)),
         ("zbc", body(ZBC, &[], &[])),
+        ("zbkb", body(ZBKB, &[], ZBKB_UNARY)),
+        ("zbkx", body(ZBKX, &[], &[])),
         ("zbs", body(ZBS, ZBS_IMMEDIATE, &[])),
         ("zicond", body(ZICOND, &[], &[])),
         ("c_arithmetic", short.finish()),

@@ -123,12 +123,19 @@ fn stores(body: &mut Body) {
     }
 }
 
-fn word(value: u64) -> u64 {
-    value as u32 as i32 as i64 as u64
+/// The low `bits` bits, sign-extended.
+fn narrow(value: u64, bits: u32) -> i64 {
+    (value << (64 - bits)) as i64 >> (64 - bits)
 }
 
-/// Atomic memory operations: what memory holds afterwards, for doublewords; words take and give the low half.
-fn atomics(body: &mut Body) {
+/// What is left of `old` when its low `bits` bits are replaced.
+fn replaced(old: u64, new: u64, bits: u32) -> u64 {
+    let mask = u64::MAX >> (64 - bits);
+    old & !mask | new & mask
+}
+
+/// Atomic memory operations on doublewords in memory, of which narrower ones take and give the low bits.
+fn atomics(body: &mut Body, widths: &[(&str, &str, u32)]) {
     type Meaning = fn(i64, i64) -> i64;
     let all: [(&str, Meaning); 9] = [
         ("amoswap", |_, b| b),
@@ -180,17 +187,222 @@ fn atomics(body: &mut Body) {
     };
     for (name, meaning) in all {
         let pairs = || EDGES.iter().flat_map(|a| EDGES.iter().map(|b| (*a, *b)));
-        let double: Vec<[u64; 4]> = pairs().map(|(a, b)| [a, b, a, meaning(a as i64, b as i64) as u64]).collect();
-        let words: Vec<[u64; 4]> = pairs()
-            .map(|(a, b)| {
-                let result = meaning(a as i32 as i64, b as i32 as i64) as u32;
-                [a, b, word(a), a & !0xffff_ffff | u64::from(result)]
-            })
-            .collect();
-        body.table(&format!("{name}.d"), &double, &code(&format!("{name}.d"), "ld"));
-        body.table(&format!("{name}.w"), &words, &code(&format!("{name}.w"), "lw"));
+        for (suffix, load, bits) in widths {
+            let rows: Vec<[u64; 4]> = pairs()
+                .map(|(a, b)| {
+                    let (old, operand) = (narrow(a, *bits), narrow(b, *bits));
+                    [a, b, old as u64, replaced(a, meaning(old, operand) as u64, *bits)]
+                })
+                .collect();
+            body.table(&format!("{name}{suffix}"), &rows, &code(&format!("{name}{suffix}"), load));
+        }
     }
 }
+
+/// Compare-and-swap: rows of what memory holds, what is expected, what is to be stored, the result, and what memory holds
+/// afterwards.
+fn compare_and_swap(body: &mut Body) {
+    for (suffix, bits) in [("b", 8), ("h", 16), ("w", 32), ("d", 64)] {
+        let expected = |old: u64| {
+            // The same in the bits that count, and different in each kind of bit.
+            [old, old ^ 1, old ^ 1 << (bits - 1), if bits == 64 { !old } else { old ^ 1 << bits }, 0]
+        };
+        let rows: Vec<[u64; 5]> = EDGES
+            .iter()
+            .flat_map(|old| expected(*old).map(|expected| (*old, expected)))
+            .map(|(old, expected)| {
+                let new = 0x0123_4567_89ab_cdef;
+                let equal = narrow(old, bits) == narrow(expected, bits);
+                let after = if equal { replaced(old, new, bits) } else { old };
+                [old, expected, new, narrow(old, bits) as u64, after]
+            })
+            .collect();
+        body.table(
+            &format!("amocas.{suffix}"),
+            &rows,
+            &format!(
+                "    ld a1, 0(s0)
+    ld a2, 8(s0)
+    ld a3, 16(s0)
+    ld a4, 24(s0)
+    ld a5, 32(s0)
+    sd a1, 0(s11)
+    sd zero, 8(s11)
+    mv a0, a2
+    amocas.{suffix} a0, a3, (s11)
+    check_equal a0, a4
+    ld a0, 0(s11)
+    check_equal a0, a5
+    ld a0, 8(s11)
+    check a0, 0
+    # Compared and stored alike.
+    sd a1, 0(s11)
+    mv a0, a2
+    amocas.{suffix}.aqrl a0, a0, (s11)
+    check_equal a0, a4
+    # The address as what is expected.
+    sd s11, 0(s11)
+    mv s9, s11
+    amocas.{suffix}.aq s9, a3, (s9)
+    {load} s10, 0(s11)
+    sd a3, 8(s11)
+    {load} t3, 8(s11)
+    check_equal s10, t3
+    # x0 expects zero, and stays so.
+    sd zero, 0(s11)
+    amocas.{suffix}.rl x0, a3, (s11)
+    mv a0, x0
+    check a0, 0
+    {load} a0, 0(s11)
+    check_equal a0, t3
+    mv a0, a3
+    amocas.{suffix} a0, x0, (s11)
+    check_equal a0, t3
+    ld a0, 0(s11)
+    check a0, 0
+",
+                load = match bits {
+                    8 => "lb",
+                    16 => "lh",
+                    32 => "lw",
+                    _ => "ld",
+                }
+            ),
+        );
+    }
+}
+
+/// Compare-and-swap of pairs, and what must not be: by hand.
+const PAIRS: &str = "    li s11, 0x80200000
+    # Both halves equal.
+    li a0, 0x1111111122222222
+    li a1, 0x3333333344444444
+    sd a0, 16(s11)
+    sd a1, 24(s11)
+    li a2, 0x5555555566666666
+    li a3, 0x7777777788888888
+    addi a4, s11, 16
+    mv s2, a0
+    mv s3, a1
+    amocas.q s2, a2, (a4)
+    check_equal s2, a0
+    check_equal s3, a1
+    ld t3, 16(s11)
+    check_equal t3, a2
+    ld t3, 24(s11)
+    check_equal t3, a3
+    # One half differs.
+    mv s2, a2
+    mv s3, a1
+    amocas.q.aq s2, a0, (a4)
+    check_equal s2, a2
+    check_equal s3, a3
+    ld t3, 16(s11)
+    check_equal t3, a2
+    ld t3, 24(s11)
+    check_equal t3, a3
+    mv s2, a0
+    mv s3, a3
+    amocas.q.rl s2, a0, (a4)
+    check_equal s2, a2
+    check_equal s3, a3
+    ld t3, 16(s11)
+    check_equal t3, a2
+    # The pair of x0 is zero, whatever x1 holds.
+    li ra, 0x1234
+    amocas.q s2, x0, (a4)
+    ld t3, 16(s11)
+    check t3, 0
+    ld t3, 24(s11)
+    check t3, 0
+    mv a5, ra
+    amocas.q.aqrl x0, a2, (a4)
+    check_equal ra, a5
+    mv t3, x0
+    check t3, 0
+    ld t3, 16(s11)
+    check_equal t3, a2
+    ld t3, 24(s11)
+    check_equal t3, a3
+    # It fails without a write, but needs the right to.
+    amocas.q x0, a0, (a4)
+    ld t3, 24(s11)
+    check_equal t3, a3
+    # The address in the pair of results.
+    mv s2, a2
+    mv s3, a3
+    mv s4, s2
+    addi s2, s11, 16
+    amocas.q s2, a0, (s2)
+    check_equal s2, a2
+    check_equal s3, a3
+    ld t3, 16(s11)
+    check_equal t3, a2
+    # Odd registers are reserved.
+    try MACHINE
+    .word 0x28c745af
+    illegal
+    try MACHINE
+    .word 0x28d7452f
+    illegal
+    # Misaligned by each power of two.
+    li s9, 8
+1:
+    addi a1, s11, 16
+    add a1, a1, s9
+    try MACHINE
+    amocas.q a2, a4, (a1)
+    trapped STORE_MISALIGNED, a1
+    srli s9, s9, 1
+    bnez s9, 1b
+    addi a1, s11, 20
+    try MACHINE
+    amocas.d a2, a4, (a1)
+    trapped STORE_MISALIGNED, a1
+    addi a1, s11, 18
+    try USER
+    amocas.w a2, a4, (a1)
+    trapped STORE_MISALIGNED, a1
+    addi a1, s11, 17
+    try USER
+    amocas.h a2, a4, (a1)
+    trapped STORE_MISALIGNED, a1
+    # Where reading is all that is allowed.
+    li t0, 0x80400000
+    srli t0, t0, 2
+    ori t0, t0, 0x1ff
+    csrw pmpaddr0, t0
+    li t0, -1
+    csrw pmpaddr1, t0
+    li t0, 0x1f19
+    csrw pmpcfg0, t0
+    sfence.vma
+    li a1, 0x80400000
+    try USER
+    amocas.q a2, a4, (a1)
+    trapped STORE_ACCESS_FAULT, a1
+    try USER
+    amocas.b a2, a4, (a1)
+    trapped STORE_ACCESS_FAULT, a1
+";
+
+/// Misaligned halfwords; bytes are always aligned.
+const SMALL: &str = "    li s11, 0x80200000
+    addi a1, s11, 1
+    try MACHINE
+    amoadd.h a0, a2, (a1)
+    trapped STORE_MISALIGNED, a1
+    addi a1, s11, 3
+    try USER
+    amoswap.h a0, a2, (a1)
+    trapped STORE_MISALIGNED, a1
+    li a2, 5
+    sd zero, 0(s11)
+    amoadd.b a0, a2, (a1)
+    ld a0, 0(s11)
+    li a3, 0x5000000
+    check_equal a0, a3
+";
 
 /// Names and bodies of the programs.
 pub(super) fn bodies() -> Vec<(&'static str, String)> {
@@ -198,6 +410,15 @@ pub(super) fn bodies() -> Vec<(&'static str, String)> {
     loads(&mut access);
     stores(&mut access);
     let mut amo = Body::new(FILL);
-    atomics(&mut amo);
-    vec![("rv64i_memory", access.finish()), ("zaamo", amo.finish())]
+    atomics(&mut amo, &[(".d", "ld", 64), (".w", "lw", 32)]);
+    let mut small = Body::new(SMALL);
+    atomics(&mut small, &[(".h", "lh", 16), (".b", "lb", 8)]);
+    let mut swaps = Body::new(PAIRS);
+    compare_and_swap(&mut swaps);
+    vec![
+        ("rv64i_memory", access.finish()),
+        ("zaamo", amo.finish()),
+        ("zabha", small.finish()),
+        ("zacas", swaps.finish()),
+    ]
 }

@@ -181,7 +181,7 @@ impl Assembler {
         let mut compressed: HashMap<Opcode, Vec<Opcode>> = HashMap::new();
         for opcode in Opcode::all() {
             let row = opcode.row();
-            if let (Some(base), true) = (row.expands_to, extensions.contains_all(row.requires)) {
+            if let (Some(base), true) = (row.expands_to, row.is_in(&extensions)) {
                 compressed.entry(base).or_default().push(opcode);
             }
         }
@@ -639,7 +639,8 @@ impl Assembler {
     fn instruction(&mut self, mnemonic: &str, operands: Vec<String>, compressible: bool, line: &Line) -> Outcome {
         let (opcode, suffix) = self.find(mnemonic).ok_or_else(|| format!("unknown instruction '{mnemonic}'"))?;
         let row = opcode.row();
-        if let Some(missing) = row.requires.iter().find(|&extension| !self.extensions.contains(extension)) {
+        let missing = row.requires.iter().find(|&extension| !self.extensions.contains(extension));
+        if let (Some(missing), false) = (missing, row.is_in(&self.extensions)) {
             return Err(format!("{mnemonic} needs extension {missing}"));
         }
         let at = self.bytes.len();

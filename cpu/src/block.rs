@@ -11,6 +11,7 @@ use crate::csr::mstatus;
 use crate::extension::{Extension, ExtensionSet};
 use crate::hart::NOWHERE;
 use crate::isa::{self, Flow, Insn, Opcode};
+use crate::masking::Masking;
 use crate::mmu::Access;
 use crate::trap::Exception;
 use crate::{Hart, Trapped, tlb};
@@ -67,6 +68,8 @@ impl Mode {
     const ROUNDS_OTHERWISE: u8 = 4;
     /// Where the privilege of loads and stores is: what translated code remembers of translations is good for one.
     const PRIVILEGE_SHIFT: u32 = 3;
+    const MASKS_POINTERS: u8 = 1 << 5;
+    const BITS: u32 = 6;
 
     /// The mode of a hart.
     pub fn of(hart: &Hart) -> Self {
@@ -76,13 +79,20 @@ impl Mode {
             1..=4 => Self::ROUNDS_OTHERWISE,
             _ => Self::ROUNDING_RESERVED,
         };
-        Self(u8::from(floats_off) | rounding | (hart.data_privilege() as u8) << Self::PRIVILEGE_SHIFT)
+        let masks = if hart.masking == Masking::OFF { 0 } else { Self::MASKS_POINTERS };
+        Self(u8::from(floats_off) | rounding | (hart.data_privilege() as u8) << Self::PRIVILEGE_SHIFT | masks)
     }
 
     /// Whether loads and stores are U-mode's.
     #[cfg(feature = "jit")]
     pub fn is_user(self) -> bool {
-        self.0 >> Self::PRIVILEGE_SHIFT == crate::Privilege::User as u8
+        self.0 >> Self::PRIVILEGE_SHIFT & 3 == crate::Privilege::User as u8
+    }
+
+    /// Whether addresses of loads and stores are masked ([`crate::masking`]).
+    #[cfg(feature = "jit")]
+    pub fn masks_pointers(self) -> bool {
+        self.0 & Self::MASKS_POINTERS != 0
     }
 
     /// Whether floating-point instructions trap.
@@ -118,7 +128,7 @@ impl CodeContext {
     }
 }
 
-/// The key of a block: where it is in RAM (even) and the mode bits.
+/// The key of a block: where it is in RAM and the mode bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Key(u64);
 
@@ -348,7 +358,7 @@ impl Blocks {
         let Some(offset) = offset else { return self.single(hart) };
         // Whoever finds the block from now on relies on the translation.
         hart.note_execution(pc);
-        let key = Key(offset << 4 | u64::from(Mode::of(hart).0));
+        let key = Key(offset << Mode::BITS | u64::from(Mode::of(hart).0));
         if let Some(&index) = self.by_key.get(&key)
             && self.blocks[index as usize].version == hart.ram.code_version(offset)
         {

@@ -92,7 +92,7 @@ pub mod mstatus {
         | TSR.mask();
 }
 
-/// Fields of `menvcfg` (§3.1.18) and `senvcfg` (§10.1.10).
+/// Fields of `menvcfg` (§3.1.18) and `senvcfg` (§10.1.10); PMM is in `mseccfg` (§3.1.19) too.
 #[allow(missing_docs, reason = "the names are the specification's")]
 pub mod envcfg {
     use super::Field;
@@ -100,6 +100,7 @@ pub mod envcfg {
     pub const CBIE: Field = Field::range(4, 2);
     pub const CBCFE: Field = Field::bit(6);
     pub const CBZE: Field = Field::bit(7);
+    pub const PMM: Field = Field::range(32, 2);
     pub const ADUE: Field = Field::bit(61);
     pub const PBMTE: Field = Field::bit(62);
     pub const STCE: Field = Field::bit(63);
@@ -114,6 +115,14 @@ pub mod satp {
     pub const MODE: Field = Field::range(60, 4);
 }
 
+/// Bits of `mstateen0` (Smstateen).
+pub mod state_enable {
+    /// Access to the `sstateen` register of the same number, and what is to come.
+    pub const SE: u64 = 1 << 63;
+    /// Access to `senvcfg`.
+    pub const ENVCFG: u64 = 1 << 62;
+}
+
 /// Bits of the counter enables: `cycle`, `time`, `instret`, and `hpmcounter3` to `hpmcounter31`.
 pub mod counter {
     /// `cycle`.
@@ -123,6 +132,9 @@ pub mod counter {
     /// `instret`.
     pub const INSTRET: u64 = 4;
 }
+
+/// Number of `mstateen` registers, and of `sstateen` registers.
+const STATE_ENABLES: usize = 4;
 
 /// Number of `hpmcounter`s, from 3 on.
 pub const HPM_COUNTERS: usize = 29;
@@ -212,6 +224,9 @@ pub struct Csrs {
     pub mtvec: u64,
     pub mcounteren: u64,
     pub menvcfg: u64,
+    /// Pointer masking in M-mode. What belongs to PMP is there.
+    pub mseccfg: u64,
+    pub mstateen: [u64; STATE_ENABLES],
     pub mcountinhibit: u64,
     pub mscratch: u64,
     pub mepc: u64,
@@ -288,6 +303,12 @@ fn stimecmp_accessible(hart: &Hart, _: usize) -> bool {
             || envcfg::STCE.get(hart.csr.menvcfg) != 0 && hart.csr.mcounteren & counter::TIME != 0)
 }
 
+/// State that `mstateen` closes to lower modes.
+fn state_enabled(hart: &Hart, index: usize, bit: u64) -> bool {
+    let opened = hart.csr.mstateen[index] & bit != 0;
+    hart.privilege == Privilege::Machine || opened || !hart.has(Extension::Smstateen)
+}
+
 fn ignore(_: &mut Hart, _: usize, _: u64) {}
 
 impl Hart {
@@ -360,15 +381,37 @@ impl Hart {
             | with(Extension::Zicbom, envcfg::CBIE)
             | with(Extension::Zicbom, envcfg::CBCFE)
             | with(Extension::Zicboz, envcfg::CBZE)
+            | with(Extension::Smnpm, envcfg::PMM)
             | with(Extension::Svadu, envcfg::ADUE)
             | with(Extension::Svpbmt, envcfg::PBMTE)
             | with(Extension::Sstc, envcfg::STCE)
     }
 
-    /// CBIE is WARL and has no use for 2.
-    fn legal_envcfg(value: u64, mask: u64, old: u64) -> u64 {
-        let value = if envcfg::CBIE.get(value) == 2 { envcfg::CBIE.set(value, envcfg::CBIE.get(old)) } else { value };
+    /// CBIE and PMM are WARL: the one has no use for 2, the other none for 1.
+    fn legal_envcfg(mut value: u64, mask: u64, old: u64) -> u64 {
+        for (field, reserved) in [(envcfg::CBIE, 2), (envcfg::PMM, 1)] {
+            if field.get(value) == reserved {
+                value = field.set(value, field.get(old));
+            }
+        }
         value & mask
+    }
+
+    fn write_senvcfg(&mut self, value: u64) {
+        let masking = if self.has(Extension::Ssnpm) { envcfg::PMM.mask() } else { 0 };
+        let old = self.csr.senvcfg;
+        self.csr.senvcfg = Self::legal_envcfg(value, self.menvcfg_mask() & 0xff | masking, old);
+        self.change_masking(envcfg::PMM.get(old), envcfg::PMM.get(self.csr.senvcfg));
+        self.update_mode();
+    }
+
+    fn write_mseccfg(&mut self, value: u64) {
+        if self.has(Extension::Smepmp) {
+            self.pmp.set_lockdown(value);
+        }
+        let masking = if self.has(Extension::Smmpm) { envcfg::PMM.mask() } else { 0 };
+        self.csr.mseccfg = Self::legal_envcfg(value, masking, self.csr.mseccfg);
+        self.forget_translations();
     }
 
     fn count(&self, event: Event) -> u64 {
@@ -559,10 +602,8 @@ csrs! {
     0x104 "sie" always, |h, _| h.csr.mie & h.csr.mideleg, write_sie;
     0x105 "stvec" always, |h, _| h.csr.stvec, |h, _, v| h.csr.stvec = Hart::trap_vector(h.csr.stvec, v);
     0x106 "scounteren" always, |h, _| h.csr.scounteren, |h, _, v| h.csr.scounteren = v & 0xffff_ffff;
-    0x10a "senvcfg" always, |h, _| h.csr.senvcfg, |h, _, v| {
-        let mask = h.menvcfg_mask() & 0xff;
-        h.csr.senvcfg = Hart::legal_envcfg(v, mask, h.csr.senvcfg);
-    };
+    0x10a "senvcfg" |h, _| state_enabled(h, 0, state_enable::ENVCFG), |h, _| h.csr.senvcfg,
+        |h, _, v| h.write_senvcfg(v);
     0x140 "sscratch" always, |h, _| h.csr.sscratch, |h, _, v| h.csr.sscratch = v;
     0x141 "sepc" always, |h, _| h.csr.sepc, |h, _, v| h.csr.sepc = h.legal_pc(v);
     0x142 "scause" always, |h, _| h.csr.scause, |h, _, v| h.csr.scause = v;
@@ -610,6 +651,8 @@ csrs! {
         let timer = if h.supervisor_timer_compares() { 0 } else { 1 << interrupt::STI };
         h.write_mip(v, 1 << interrupt::SSI | 1 << interrupt::SEI | timer);
     };
+    0x747 "mseccfg" |h, _| h.has(Extension::Smepmp) || h.has(Extension::Smmpm),
+        |h, _| h.csr.mseccfg | h.pmp.lockdown(), |h, _, v| h.write_mseccfg(v);
     // Debug triggers (Sdtrig): there are none. `tselect` holds only zero, and type 0 in `tdata1` says so.
     0x7a0 "tselect" always, |_, _| 0, ignore;
     0x7a1 "tdata1" always, |_, _| 0, ignore;
@@ -664,6 +707,30 @@ const FAMILIES: &[Family] = &[
         accessible: hpm_counter_enabled,
         read: Hart::read_counter,
         write: ignore,
+        even_only: false,
+    },
+    Family {
+        number: 0x10c,
+        name: "sstateen",
+        first: 0,
+        count: STATE_ENABLES,
+        accessible: |h, i| h.has(Extension::Ssstateen) && state_enabled(h, i, state_enable::SE),
+        // No extension that the hart may have adds state that its own controls do not close to U-mode.
+        read: |_, _| 0,
+        write: ignore,
+        even_only: false,
+    },
+    Family {
+        number: 0x30c,
+        name: "mstateen",
+        first: 0,
+        count: STATE_ENABLES,
+        accessible: |h, _| h.has(Extension::Smstateen),
+        read: |h, i| h.csr.mstateen[i],
+        write: |h, i, v| {
+            let mask = state_enable::SE | if i == 0 { state_enable::ENVCFG } else { 0 };
+            h.csr.mstateen[i] = v & mask;
+        },
         even_only: false,
     },
     Family {

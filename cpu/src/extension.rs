@@ -145,13 +145,13 @@ extensions! {
     /// Data-independent execution latency.
     Zkt "zkt" Name false;
     /// Enhancements of physical memory protection.
-    Smepmp "smepmp" Name false;
+    Smepmp "smepmp" Name true;
     /// Pointer masking in M-mode.
-    Smmpm "smmpm" Name false;
+    Smmpm "smmpm" Name true;
     /// Pointer masking for the next lower mode, set in M-mode.
-    Smnpm "smnpm" Name false;
+    Smnpm "smnpm" Name true needs S;
     /// State enables, machine part.
-    Smstateen "smstateen" Name false needs Ssstateen;
+    Smstateen "smstateen" Name true needs Ssstateen;
     /// Page-table reads of main memory work.
     Ssccptr "ssccptr" Name false needs S;
     /// Counter overflow and mode-based filtering.
@@ -159,9 +159,9 @@ extensions! {
     /// Supervisor counter enables work for every counter.
     Sscounterenw "sscounterenw" Name false needs S;
     /// Pointer masking for U-mode, set in S-mode.
-    Ssnpm "ssnpm" Name false needs S;
+    Ssnpm "ssnpm" Name true needs S;
     /// State enables, supervisor part.
-    Ssstateen "ssstateen" Name false needs S;
+    Ssstateen "ssstateen" Name true needs S;
     /// Supervisor timer comparison.
     Sstc "sstc" Name true needs S;
     /// `stval` holds the faulting address or instruction.
@@ -171,7 +171,7 @@ extensions! {
     /// `sstatus.UXL` may be 64 bits.
     Ssu64xl "ssu64xl" Name false needs S;
     /// Pointer masking is there for user programs.
-    Supm "supm" Name false needs U;
+    Supm "supm" Name true needs Ssnpm;
     /// Page faults on clear A and D bits.
     Svade "svade" Name true needs S;
     /// Hardware updating of A and D bits.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::csr::{Counts, Csrs, mstatus};
 use crate::debug::Debug;
 use crate::extension::{Extension, ExtensionSet};
+use crate::masking::Masking;
 use crate::mmu::Access;
 use crate::pmp::Pmp;
 use crate::shared::{Forget, HartShared, Request, event};
@@ -98,6 +99,8 @@ pub struct Hart {
     /// Why the run ends after this instruction.
     pub(crate) stop: Option<Stop>,
     pub(crate) tlb: Tlb,
+    /// What is done to the addresses of loads and stores.
+    pub(crate) masking: Masking,
     pub(crate) data_context: Context,
     pub(crate) fetch_context: Context,
     /// Counts what makes decoded code unreachable by virtual address: `fence.i`.
@@ -156,6 +159,7 @@ impl Hart {
             trap: Trap { exception: Exception::IllegalInstruction, value: 0 },
             stop: None,
             tlb: Tlb::default(),
+            masking: Masking::OFF,
             data_context: Context::default(),
             fetch_context: Context::default(),
             code_generation: 0,
@@ -294,6 +298,7 @@ impl Hart {
         if mstatus::SUM.get(self.csr.mstatus) == 0 {
             self.tlb.forget_user_pages();
         }
+        self.masking = self.data_masking();
         let data_privilege = self.data_privilege();
         let readable = mstatus::MXR.get(self.csr.mstatus) != 0;
         let data_satp = if self.translates(data_privilege) { self.csr.satp } else { 0 };

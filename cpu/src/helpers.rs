@@ -206,7 +206,7 @@ fn cache_block_control(hart: &Hart, field: crate::csr::Field) -> u64 {
 /// `cbo.clean`, `cbo.flush`, `cbo.inval`: memory is coherent, so that only the permission checks remain. A block may be
 /// managed where a load or a store may access it; faults are those of a store (CMO specification, §2.5.2).
 fn manage_block(hart: &mut Hart, i: &Insn) -> Outcome {
-    let address = hart.x(i.rs1.into());
+    let address = hart.masked(hart.x(i.rs1.into()));
     let block = address & !(CACHE_BLOCK_SIZE - 1);
     let is_fault = |hart: &mut Hart, access| hart.translate(block, CACHE_BLOCK_SIZE, access).err();
     if is_fault(hart, Access::Read).is_none() || is_fault(hart, Access::Write).is_none() {
@@ -235,7 +235,7 @@ pub(crate) fn cbo_zero(hart: &mut Hart, i: &Insn) -> Outcome {
     if cache_block_control(hart, envcfg::CBZE) == 0 {
         return illegal(hart, i);
     }
-    let address = hart.x(i.rs1.into());
+    let address = hart.masked(hart.x(i.rs1.into()));
     let block = address & !(CACHE_BLOCK_SIZE - 1);
     for doubleword in 0..CACHE_BLOCK_SIZE / 8 {
         if hart.store_virtual(block + doubleword * 8, Width::Double, 0).is_err() {

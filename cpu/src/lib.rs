@@ -17,6 +17,7 @@ mod helpers;
 mod interpreter;
 #[cfg(feature = "jit")]
 mod jit;
+mod masking;
 mod memory;
 mod mmu;
 mod operations;

@@ -172,13 +172,14 @@ impl Hart {
     #[cold]
     #[inline(never)]
     fn load_slow(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
+        let address = self.masked(address);
         self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
         let first = Self::first_part(address, width);
         let low = self.data_address(address, first, Access::Read)?;
         if first == width.bytes() {
             return self.load_physical(low, width).ok_or_else(|| self.raise(Exception::LoadAccessFault, address));
         }
-        let second = address.wrapping_add(first);
+        let second = self.masked(address.wrapping_add(first));
         let high = self.data_address(second, width.bytes() - first, Access::Read)?;
         let mut value = 0;
         for byte in 0..width.bytes() {
@@ -203,6 +204,7 @@ impl Hart {
     #[cold]
     #[inline(never)]
     fn store_slow(&mut self, address: u64, width: Width, value: u64) -> Result<(), Trapped> {
+        let address = self.masked(address);
         self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let first = Self::first_part(address, width);
         let low = self.data_address(address, first, Access::Write)?;
@@ -212,7 +214,7 @@ impl Hart {
                 .ok_or_else(|| self.raise(Exception::StoreAccessFault, address));
         }
         // Both pages are checked before either is written.
-        let second = address.wrapping_add(first);
+        let second = self.masked(address.wrapping_add(first));
         let high = self.data_address(second, width.bytes() - first, Access::Write)?;
         for byte in 0..width.bytes() {
             let (physical, at) = if byte < first { (low + byte, address) } else { (high + byte - first, second) };
@@ -258,6 +260,7 @@ impl Hart {
 
     /// An atomic read-modify-write; the old value, sign-extended.
     pub(crate) fn amo_virtual(&mut self, op: AmoOp, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
+        let address = self.masked(address);
         self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         let old = modify(&self.ram, offset, width, |old| amo_result(op, width, old, value));
@@ -273,6 +276,7 @@ impl Hart {
         expected: u64,
         new: u64,
     ) -> Result<u64, Trapped> {
+        let address = self.masked(address);
         self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         let old = exchange(&self.ram, offset, width, expected, new);
@@ -288,6 +292,7 @@ impl Hart {
         new: [u64; 2],
     ) -> Result<[u64; 2], Trapped> {
         const BYTES: u64 = 16;
+        let address = self.masked(address);
         self.check_watchpoints(address, BYTES, WatchKind::Access)?;
         let offset = self.atomic_offset(address, BYTES, Access::Write)?;
         let old = exchange_pair(&self.ram, offset, expected, new);
@@ -297,6 +302,7 @@ impl Hart {
 
     /// `lr`: the value, sign-extended.
     pub(crate) fn load_reserved_virtual(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
+        let address = self.masked(address);
         self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
         let offset = self.atomic_offset(address, width.bytes(), Access::Read)?;
         // SeqCst covers `aq` and `rl` in every combination.
@@ -313,6 +319,7 @@ impl Hart {
     /// that was changed and changed back is not noticed, which software that uses LR/SC as a compare-and-swap cannot
     /// tell from no change.
     pub(crate) fn store_conditional_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
+        let address = self.masked(address);
         self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let held = std::mem::take(&mut self.reservation);
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;

@@ -1,4 +1,5 @@
-//! Physical memory protection (privileged specification §3.7): 16 entries, granularity of four bytes.
+//! Physical memory protection (privileged specification §3.7): 16 entries, granularity of four bytes; with Smepmp, rules
+//! for M-mode too.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +24,24 @@ const NATURALLY_ALIGNED: u8 = 3;
 /// Bits of `pmpaddr`: physical addresses have 56 bits, of which bits 55 to 2 are kept.
 const ADDRESS_MASK: u64 = (1 << 54) - 1;
 
+/// Fields of `mseccfg` (§3.1.19) that belong to PMP (Smepmp).
+pub mod lockdown {
+    /// Machine Mode Lockdown: entries are M-mode's, or the other modes', or shared. Sticky.
+    pub const MML: u64 = 1 << 0;
+    /// Machine-Mode Allowlist Policy: what no entry matches is closed to M-mode. Sticky.
+    pub const MMWP: u64 = 1 << 1;
+    /// Rule Locking Bypass: locked entries may be changed.
+    pub const RLB: u64 = 1 << 2;
+}
+use lockdown::{MML, MMWP, RLB};
+
 /// The entries and the verdicts that follow from them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pmp {
     configuration: [u8; ENTRIES],
     address: [u64; ENTRIES],
+    /// Fields of [`lockdown`].
+    lockdown: u64,
 }
 
 /// The range of bytes that an entry matches, first to last; `None` matches nothing.
@@ -40,13 +54,45 @@ impl Pmp {
         u64::from_le_bytes(std::array::from_fn(|i| self.configuration.get(first + i).copied().unwrap_or(0)))
     }
 
-    /// Writes `pmpcfg` register `index`; locked entries keep their configuration.
+    /// The fields of [`lockdown`].
+    pub fn lockdown(&self) -> u64 {
+        self.lockdown
+    }
+
+    /// Writes the fields of [`lockdown`]: what is sticky stays, and RLB cannot come back while an entry is locked, whether
+    /// that is on or off (§3.1.19).
+    pub fn set_lockdown(&mut self, value: u64) {
+        let sticky = self.lockdown & (MML | MMWP);
+        let any_locked = self.configuration.iter().any(|entry| entry & LOCKED != 0);
+        let bypass = if any_locked { value & self.lockdown & RLB } else { value & RLB };
+        self.lockdown = sticky | value & (MML | MMWP) | bypass;
+    }
+
+    fn has(&self, field: u64) -> bool {
+        self.lockdown & field != 0
+    }
+
+    fn is_locked(&self, configuration: u8) -> bool {
+        configuration & LOCKED != 0 && !self.has(RLB)
+    }
+
+    /// Whether an entry may be given this configuration. R=0 with W=1 is reserved without MML; with it, code of M-mode's
+    /// cannot be added (§3.1.19).
+    fn is_legal(&self, configuration: u8) -> bool {
+        if !self.has(MML) {
+            return configuration & (READ | WRITE) != WRITE;
+        }
+        let (machine, _) = locked_down_rights(configuration);
+        self.has(RLB) || configuration & LOCKED == 0 || machine & EXECUTE == 0
+    }
+
+    /// Writes `pmpcfg` register `index`; locked entries keep their configuration, and others what they have where the new
+    /// one is not legal.
     pub fn set_configuration(&mut self, index: usize, value: u64) {
         for (entry, byte) in value.to_le_bytes().into_iter().enumerate() {
-            let Some(configuration) = self.configuration.get_mut(index * 4 + entry) else { return };
-            // R=0 with W=1 is reserved; this WARL field then keeps its value.
-            if *configuration & LOCKED == 0 && byte & (READ | WRITE) != WRITE {
-                *configuration = byte & IMPLEMENTED;
+            let Some(&configuration) = self.configuration.get(index * 4 + entry) else { return };
+            if !self.is_locked(configuration) && self.is_legal(byte) {
+                self.configuration[index * 4 + entry] = byte & IMPLEMENTED;
             }
         }
     }
@@ -61,8 +107,8 @@ impl Pmp {
         let bounds_locked_range = self
             .configuration
             .get(index + 1)
-            .is_some_and(|next| next & LOCKED != 0 && next >> MODE_SHIFT & 3 == TOP_OF_RANGE);
-        if self.configuration[index] & LOCKED == 0 && !bounds_locked_range {
+            .is_some_and(|next| self.is_locked(*next) && next >> MODE_SHIFT & 3 == TOP_OF_RANGE);
+        if !self.is_locked(self.configuration[index]) && !bounds_locked_range {
             self.address[index] = value & ADDRESS_MASK;
         }
     }
@@ -111,10 +157,16 @@ impl Pmp {
                 Access::Write => WRITE,
                 Access::Execute => EXECUTE,
             };
-            let free = privilege == Privilege::Machine && configuration & LOCKED == 0;
-            return start <= address && last <= end && (free || configuration & permission != 0);
+            let rights = match privilege {
+                Privilege::Machine if self.has(MML) => locked_down_rights(configuration).0,
+                Privilege::Machine if configuration & LOCKED == 0 => READ | WRITE | EXECUTE,
+                _ if self.has(MML) => locked_down_rights(configuration).1,
+                _ => configuration,
+            };
+            return start <= address && last <= end && rights & permission != 0;
         }
-        privilege == Privilege::Machine
+        let closed = self.has(MMWP) || self.has(MML) && access == Access::Execute;
+        privilege == Privilege::Machine && !closed
     }
 
     /// Whether one entry, or none, decides for all bytes of `start..start + length`.
@@ -139,10 +191,71 @@ impl Pmp {
     }
 }
 
+/// What an entry allows M-mode, and the others, while MML is set (the truth table of Smepmp).
+const fn locked_down_rights(configuration: u8) -> (u8, u8) {
+    const WRITE_EXECUTE: u8 = WRITE | EXECUTE;
+    const ALL: u8 = READ | WRITE | EXECUTE;
+    let rights = configuration & ALL;
+    match (configuration & LOCKED != 0, rights) {
+        // Shared data.
+        (false, WRITE) => (READ | WRITE, READ),
+        (false, WRITE_EXECUTE) => (READ | WRITE, READ | WRITE),
+        (true, ALL) => (READ, READ),
+        // Shared code.
+        (true, WRITE) => (EXECUTE, EXECUTE),
+        (true, WRITE_EXECUTE) => (READ | EXECUTE, EXECUTE),
+        (true, rights) => (rights, 0),
+        (false, rights) => (0, rights),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use Privilege::{Machine, Supervisor};
+
+    #[test]
+    fn lockdown_is_sticky_and_rule_locking_bypass_ends_with_the_first_locked_entry() {
+        let mut pmp = Pmp::default();
+        pmp.set_lockdown(MMWP | RLB);
+        pmp.set_lockdown(0);
+        assert_eq!(pmp.lockdown(), MMWP);
+        pmp.set_lockdown(RLB);
+        pmp.set_configuration(0, LOCKED.into());
+        pmp.set_lockdown(RLB | MML);
+        assert_eq!(pmp.lockdown(), MML | MMWP | RLB, "it may stay");
+        pmp.set_configuration(0, u64::from(LOCKED | EXECUTE));
+        assert_eq!(pmp.configuration(0), u64::from(LOCKED | EXECUTE), "bypassed twice");
+        pmp.set_lockdown(0);
+        pmp.set_lockdown(RLB);
+        assert_eq!(pmp.lockdown(), MML | MMWP, "not with an entry that is locked, though off");
+        pmp.set_configuration(0, 0);
+        assert_eq!(pmp.configuration(0), u64::from(LOCKED | EXECUTE));
+    }
+
+    #[test]
+    fn code_of_machine_mode_cannot_be_added_in_lockdown() {
+        let mut pmp = Pmp::default();
+        pmp.set_lockdown(MML);
+        let mut kept = 0;
+        for rights in 0..8 {
+            pmp.set_configuration(0, u64::from(LOCKED | rights) << 8 | u64::from(rights));
+            assert_eq!(pmp.configuration(0) as u8, rights);
+            if pmp.configuration(0) >> 8 != 0 {
+                kept |= 1 << rights;
+                pmp = Pmp { lockdown: MML, ..Pmp::default() };
+            }
+        }
+        // Nothing, R, RW and RWX: shared data.
+        assert_eq!(kept, 1 << 0 | 1 << READ | 1 << (READ | WRITE) | 1 << (READ | WRITE | EXECUTE));
+    }
+
+    #[test]
+    fn what_no_entry_matches() {
+        let allows = |lockdown, access| Pmp { lockdown, ..Pmp::default() }.allows(0x8000_0000, 4, access, Machine);
+        assert!(allows(MML, Access::Write) && !allows(MML, Access::Execute));
+        assert!(allows(0, Access::Execute) && !allows(MMWP, Access::Read));
+    }
 
     #[test]
     fn without_entries_only_machine_mode_may() {

@@ -204,6 +204,9 @@ start:
     csrw mideleg, zero
     csrw satp, zero
     csrw menvcfg, zero
+    # What state enables close is open.
+    li t0, -1
+    csrw mstateen0, t0
     # No timer interrupt until a program asks for one.
     li t0, MTIMECMP
     li t1, -1

@@ -48,6 +48,13 @@ main:
     csrr a1, sepc
     check a1, -2
 
+    # No state is closed to U-mode here, and bits above 31 of sstateen have no meaning. (QEMU keeps bit 63.)
+    li a0, -1
+    csrw mstateen1, a0
+    csrw sstateen1, a0
+    csrr a1, sstateen1
+    check a1, 0
+
     # pmpaddr has 54 bits. (QEMU keeps 64.)
     li a0, -1
     csrw pmpaddr5, a0

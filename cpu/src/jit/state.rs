@@ -163,6 +163,8 @@ pub(super) mod offset {
     pub const RESERVED_OFFSET: i32 = of(offset_of!(Hart, reservation.offset));
     pub const RESERVED_WIDTH: i32 = of(offset_of!(Hart, reservation.width));
     pub const RESERVED_VALUE: i32 = of(offset_of!(Hart, reservation.value));
+    pub const MASKING_BITS: i32 = of(offset_of!(Hart, masking.bits));
+    pub const MASKING_MASK: i32 = of(offset_of!(Hart, masking.mask));
     pub const DATA_CONTEXT: i32 = of(offset_of!(Hart, data_context));
     pub const READ_TLB: i32 = of(offset_of!(Hart, tlb.read));
     pub const WRITE_TLB: i32 = of(offset_of!(Hart, tlb.write));

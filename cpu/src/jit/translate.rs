@@ -136,6 +136,8 @@ pub(super) struct Translator<'a, 'b> {
     pub(super) nearest: bool,
     /// Whether loads and stores are U-mode's.
     user: bool,
+    /// Whether addresses are masked.
+    masks: bool,
     labels: Vec<Label>,
     exit: Label,
     variables: [Option<Variable>; 64],
@@ -277,6 +279,7 @@ pub(super) fn translate(
         host,
         nearest: mode.rounds_to_nearest(),
         user: mode.is_user(),
+        masks: mode.masks_pointers(),
         labels,
         exit,
         variables: [None; 64],
@@ -649,7 +652,8 @@ impl<'a> Translator<'a, '_> {
             self.poll(index);
         }
         let steady = region.steady.iter().position(|steady| steady.chain[0] == index);
-        let entered = steady.filter(|_| self.host.misaligned).and_then(|steady| self.enter_steady(steady));
+        let entered =
+            steady.filter(|_| self.host.misaligned && !self.masks).and_then(|steady| self.enter_steady(steady));
         (self.condition, self.target, self.ended) = (None, None, false);
         self.is_inner = block.is_inner;
         self.ops(block);
@@ -786,6 +790,20 @@ impl<'a> Translator<'a, '_> {
         self.b.ins().iadd(address, delta)
     }
 
+    /// The address of an access as 64 bits, masked if the mode asks for it: then by the TLB alone, as a range entry covers
+    /// an access by its base register.
+    fn data_address(&mut self, address: V) -> Value {
+        let address = self.int(address);
+        if !self.masks {
+            return address;
+        }
+        let bits = self.b.ins().load(I64, self.memory.hart, self.hart, offset::MASKING_BITS);
+        let mask = self.b.ins().load(I64, self.memory.hart, self.hart, offset::MASKING_MASK);
+        let address = self.b.ins().ishl(address, bits);
+        let address = self.b.ins().sshr(address, bits);
+        self.b.ins().band(address, mask)
+    }
+
     /// A load or a store, whose check is shared by those of the block that have the same base register.
     fn access_at(
         &mut self,
@@ -797,7 +815,7 @@ impl<'a> Translator<'a, '_> {
         slow: impl FnOnce(&mut Self, AccessCode) -> Option<Value>,
     ) -> Option<Value> {
         let plain = AccessCode { width, range: None, takes: false };
-        let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned) else {
+        let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned && !self.masks) else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
         if let Some(delta) = self.deltas.get(&self.op.at).copied() {
@@ -1383,7 +1401,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn load(&mut self, _: &Insn, address: V, width: Width, extend: Extend) -> Result<V, Infallible> {
-        let address = self.int(address);
+        let address = self.data_address(address);
         let float = self.op.opcode.row().is_float() && width != Width::Half;
         let t = match width {
             Width::Double if float => F64,
@@ -1427,7 +1445,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn store(&mut self, _: &Insn, address: V, width: Width, value: V) -> Result<(), Infallible> {
-        let address = self.int(address);
+        let address = self.data_address(address);
         let value = match (value, width) {
             (V::Double(value), Width::Double) => V::Double(value),
             (V::Single(value) | V::Boxed(value), Width::Word) => V::Single(value),
@@ -1456,7 +1474,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn amo(&mut self, _: &Insn, op: AmoOp, address: V, width: Width, value: V) -> Result<V, Infallible> {
-        let (address, value) = (self.int(address), self.int(value));
+        let (address, value) = (self.data_address(address), self.int(value));
         let fast = |t: &mut Self, host: Value| {
             let code = match op {
                 AmoOp::Swap => AtomicRmwOp::Xchg,
@@ -1485,7 +1503,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn compare_and_swap(&mut self, _: &Insn, address: V, width: Width, expected: V, new: V) -> Result<V, Infallible> {
-        let [address, expected, new] = [address, expected, new].map(|v| self.int(v));
+        let (address, expected, new) = (self.data_address(address), self.int(expected), self.int(new));
         let fast = |t: &mut Self, host: Value| {
             let (e, n) = (t.narrowed(expected, width), t.narrowed(new, width));
             let old = t.b.ins().atomic_cas(t.memory.guest.with_aligned(), host, e, n);
@@ -1517,7 +1535,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn load_reserved(&mut self, i: &Insn, address: V, width: Width) -> Result<V, Infallible> {
-        let address = self.int(address);
+        let address = self.data_address(address);
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
             let value = t.service(Service::LoadReserved, &[address, bytes]);
@@ -1548,7 +1566,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn store_conditional(&mut self, _: &Insn, address: V, width: Width, value: V) -> Result<V, Infallible> {
-        let (address, value) = (self.int(address), self.int(value));
+        let (address, value) = (self.data_address(address), self.int(value));
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
             let failed = t.service(Service::StoreConditional, &[address, bytes, value]);

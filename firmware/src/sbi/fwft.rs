@@ -19,7 +19,13 @@ enum Feature {
     MisalignedDelegation = MISALIGNED_EXC_DELEG as isize,
     /// `menvcfg.ADUE` (Svadu).
     HardwareUpdating = PTE_AD_HW_UPDATING as isize,
+    /// `menvcfg.PMM` (Smnpm): the number of bits that S-mode's loads and stores ignore.
+    PointerMasking = POINTER_MASKING_PMLEN as isize,
 }
+
+/// Bits that are ignored, by PMM. Its value 1 is reserved, and never there.
+const PMLEN: [u64; 4] = [0, 0, 7, 16];
+const LONGEST_PMLEN: u64 = 16;
 
 impl Feature {
     /// The feature with this number, or the error of the specification's tables.
@@ -30,6 +36,7 @@ impl Feature {
         match number {
             MISALIGNED_EXC_DELEG => Ok(Self::MisalignedDelegation),
             PTE_AD_HW_UPDATING if hart.has(Extension::Svadu) => Ok(Self::HardwareUpdating),
+            POINTER_MASKING_PMLEN if hart.has(Extension::Smnpm) => Ok(Self::PointerMasking),
             // Known to the specification, but the extension behind it is missing.
             LANDING_PAD | SHADOW_STACK | DOUBLE_TRAP | PTE_AD_HW_UPDATING | POINTER_MASKING_PMLEN => {
                 Err(SbiRet::not_supported())
@@ -63,12 +70,17 @@ fn get(hart: &Hart, feature: Feature) -> u64 {
     match feature {
         Feature::MisalignedDelegation => 1,
         Feature::HardwareUpdating => envcfg::ADUE.get(hart.csrs().menvcfg),
+        Feature::PointerMasking => PMLEN[envcfg::PMM.get(hart.csrs().menvcfg) as usize],
     }
 }
 
 fn set(sbi: &Sbi, hart: &mut Hart, feature: Feature, value: u64, flags: u64) -> SbiRet<u64> {
     let lock = SetFlags::LOCK.bits() as u64;
-    if flags & !lock != 0 || value > 1 {
+    let is_valid = match feature {
+        Feature::PointerMasking => value <= LONGEST_PMLEN,
+        _ => value <= 1,
+    };
+    if flags & !lock != 0 || !is_valid {
         return SbiRet::invalid_param();
     }
     let Some(own) = sbi.own(hart) else {
@@ -82,6 +94,12 @@ fn set(sbi: &Sbi, hart: &mut Hart, feature: Feature, value: u64, flags: u64) -> 
         Feature::MisalignedDelegation => {}
         Feature::HardwareUpdating => {
             let environment = envcfg::ADUE.set(hart.csrs().menvcfg, value);
+            as_machine(hart, |hart| hart.write_csr(csr::MENVCFG, environment));
+        }
+        Feature::PointerMasking => {
+            // The least that is enough.
+            let pmm = PMLEN.iter().position(|bits| *bits >= value).unwrap_or_default();
+            let environment = envcfg::PMM.set(hart.csrs().menvcfg, pmm as u64);
             as_machine(hart, |hart| hart.write_csr(csr::MENVCFG, environment));
         }
     }

@@ -457,10 +457,15 @@ fn firmware_features() {
     assert_eq!(get(&mut machine, MISALIGNED_EXC_DELEG), (0, 1));
     assert_eq!(set(&mut machine, MISALIGNED_EXC_DELEG, 1, 0), (0, 0));
     assert_eq!(set(&mut machine, MISALIGNED_EXC_DELEG, 0, 0), (DENIED, 0));
-    for missing in [LANDING_PAD, SHADOW_STACK, DOUBLE_TRAP, POINTER_MASKING_PMLEN] {
+    for missing in [LANDING_PAD, SHADOW_STACK, DOUBLE_TRAP] {
         assert_eq!(get(&mut machine, missing), (MISSING, 0));
         assert_eq!(set(&mut machine, missing, 1, 0), (MISSING, 0));
     }
+    for (asked, given) in [(0, 0), (1, 7), (7, 7), (8, 16), (16, 16), (0, 0)] {
+        assert_eq!(set(&mut machine, POINTER_MASKING_PMLEN, asked, 0), (0, 0));
+        assert_eq!(get(&mut machine, POINTER_MASKING_PMLEN), (0, given));
+    }
+    assert_eq!(set(&mut machine, POINTER_MASKING_PMLEN, 17, 0), (INVALID, 0));
     for reserved in [6, 0x4000_0000, 0x8000_0000, 0xffff_ffff, 1 << 40] {
         assert_eq!(get(&mut machine, reserved), (DENIED, 0));
         assert_eq!(set(&mut machine, reserved, 0, 0), (DENIED, 0));

@@ -9,21 +9,10 @@ use clap::Parser;
 use cpu::EngineKind;
 use tests::conformance::{self, Program};
 
-/// Without what Vervet lacks and a program would notice: misaligned atomics, state enables. Two harts, since QEMU gives
+/// Without what Vervet lacks and a program would notice: misaligned atomics. Two harts, since QEMU gives
 /// a misaligned atomic the wrong cause where it runs one.
-const QEMU_ARGUMENTS: &[&str] = &[
-    "-M",
-    "virt",
-    "-smp",
-    "2",
-    "-m",
-    "128M",
-    "-cpu",
-    "max,zama16b=off,smstateen=off",
-    "-nographic",
-    "-monitor",
-    "none",
-];
+const QEMU_ARGUMENTS: &[&str] =
+    &["-M", "virt", "-smp", "2", "-m", "128M", "-cpu", "max,zama16b=off", "-nographic", "-monitor", "none"];
 
 /// Runs the conformance programs.
 #[derive(Parser)]

@@ -3,7 +3,7 @@
 
 use super::rows::Body;
 
-/// The registers of a hart with F, D, Zicntr, Zihpm, Sstc, sixteen PMP entries and RV64's modes M, S and U, and with the
+/// The registers of a hart with F, D, Zicntr, Zihpm, Sstc, Smepmp, Smstateen, sixteen PMP entries and RV64's modes M, S and U, and with the
 /// registers by which a debugger sees that there are no triggers.
 fn present(number: u64) -> bool {
     matches!(
@@ -12,17 +12,20 @@ fn present(number: u64) -> bool {
             | 0x100
             | 0x104..=0x106
             | 0x10a
+            | 0x10c..=0x10f
             | 0x140..=0x144
             | 0x14d
             | 0x180
             | 0x300..=0x306
             | 0x30a
+            | 0x30c..=0x30f
             | 0x320
             | 0x323..=0x33f
             | 0x340..=0x344
             | 0x3a0
             | 0x3a2
             | 0x3b0..=0x3bf
+            | 0x747
             | 0x7a0..=0x7a2
             | 0x7a4
             | 0xb00
@@ -80,6 +83,9 @@ fn body(include: fn(u64) -> bool) -> String {
     li t0, -1
     csrw mcounteren, t0
     csrw scounteren, t0
+    csrw mstateen1, t0
+    csrw mstateen2, t0
+    csrw mstateen3, t0
     li t0, 1
     slli t0, t0, 63
     csrs menvcfg, t0

@@ -190,6 +190,7 @@ impl Ops for Observer<'_> {
 impl Hart {
     /// Executes one instruction and tells what it did. Interrupts and events are served first.
     pub fn step(&mut self) -> Step {
+        self.note_overflows();
         if self.shared().events() != 0 {
             let handlers = (self.pc, self.privilege);
             if let Some(stop) = self.serve_events() {

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::counters::{Counter, HPM_COUNTERS, counter_enabled, hpm_counter_enabled};
 use crate::extension::Extension;
 use crate::trap::interrupt;
 use crate::{Hart, Privilege};
@@ -123,95 +124,8 @@ pub mod state_enable {
     pub const ENVCFG: u64 = 1 << 62;
 }
 
-/// Bits of the counter enables: `cycle`, `time`, `instret`, and `hpmcounter3` to `hpmcounter31`.
-pub mod counter {
-    /// `cycle`.
-    pub const CYCLE: u64 = 1;
-    /// `time`.
-    pub const TIME: u64 = 2;
-    /// `instret`.
-    pub const INSTRET: u64 = 4;
-}
-
 /// Number of `mstateen` registers, and of `sstateen` registers.
 const STATE_ENABLES: usize = 4;
-
-/// Number of `hpmcounter`s, from 3 on.
-pub const HPM_COUNTERS: usize = 29;
-
-/// What an `mhpmevent` register can select: counts that the hart keeps anyway, so that counting costs nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
-pub enum Event {
-    /// Nothing.
-    None = 0,
-    /// Cycles, as `mcycle` counts them.
-    Cycles = 1,
-    /// Instructions retired.
-    Instructions = 2,
-    /// Loads that missed the TLB.
-    LoadTlbMisses = 3,
-    /// Stores and atomics that missed the TLB.
-    StoreTlbMisses = 4,
-    /// Instruction fetches that missed the TLB.
-    FetchTlbMisses = 5,
-    /// Exceptions taken.
-    Exceptions = 6,
-    /// Interrupts taken.
-    Interrupts = 7,
-}
-
-impl Event {
-    const ALL: [Event; 8] = [
-        Event::None,
-        Event::Cycles,
-        Event::Instructions,
-        Event::LoadTlbMisses,
-        Event::StoreTlbMisses,
-        Event::FetchTlbMisses,
-        Event::Exceptions,
-        Event::Interrupts,
-    ];
-}
-
-/// What the hart counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counts {
-    /// Instructions retired since reset. Never written by the guest: its counters are offsets to this.
-    pub retired: u64,
-    /// TLB misses by loads.
-    pub load_tlb_misses: u64,
-    /// TLB misses by stores and atomics.
-    pub store_tlb_misses: u64,
-    /// TLB misses by instruction fetches.
-    pub fetch_tlb_misses: u64,
-    /// Exceptions taken.
-    pub exceptions: u64,
-    /// Interrupts taken.
-    pub interrupts: u64,
-}
-
-impl Counts {
-    fn of(&self, event: Event) -> u64 {
-        match event {
-            Event::None => 0,
-            // One cycle per instruction: the clock that both engines agree on.
-            Event::Cycles | Event::Instructions => self.retired,
-            Event::LoadTlbMisses => self.load_tlb_misses,
-            Event::StoreTlbMisses => self.store_tlb_misses,
-            Event::FetchTlbMisses => self.fetch_tlb_misses,
-            Event::Exceptions => self.exceptions,
-            Event::Interrupts => self.interrupts,
-        }
-    }
-}
-
-/// A counter that the guest can write and inhibit, kept as the difference to one of the hart's own counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counter {
-    /// While counting: what to add to the count. While inhibited: the value.
-    base: u64,
-}
 
 /// The registers that are plain storage, and the state behind the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,12 +157,14 @@ pub struct Csrs {
     pub stimecmp: u64,
     pub fflags: u64,
     pub frm: u64,
-    /// The bits of `mip` that M-mode software writes: SEIP, and STIP without Sstc.
+    /// The bits of `mip` that software writes: SEIP, STIP without Sstc, LCOFIP.
     pub software_pending: u64,
     pub mcycle: Counter,
     pub minstret: Counter,
     pub mhpmcounter: [Counter; HPM_COUNTERS],
     pub mhpmevent: [u64; HPM_COUNTERS],
+    /// Counters that stand still, by `mcountinhibit` or because of the mode.
+    pub(crate) stopped: u32,
 }
 
 /// One row of the table.
@@ -287,20 +203,11 @@ fn satp_accessible(hart: &Hart, _: usize) -> bool {
     !(hart.privilege == Privilege::Supervisor && mstatus::TVM.get(hart.csr.mstatus) != 0)
 }
 
-/// Counters are opened to lower modes by `mcounteren` and `scounteren` (§3.1.11, §10.1.5).
-fn counter_enabled(hart: &Hart, index: usize) -> bool {
-    hart.counter_is_enabled(index)
-}
-
-fn hpm_counter_enabled(hart: &Hart, index: usize) -> bool {
-    hart.has(Extension::Zihpm) && hart.counter_is_enabled(index)
-}
-
 /// `stimecmp` (Sstc): S-mode needs `menvcfg.STCE` and `mcounteren.TM`.
 fn stimecmp_accessible(hart: &Hart, _: usize) -> bool {
     hart.has(Extension::Sstc)
         && (hart.privilege == Privilege::Machine
-            || envcfg::STCE.get(hart.csr.menvcfg) != 0 && hart.csr.mcounteren & counter::TIME != 0)
+            || envcfg::STCE.get(hart.csr.menvcfg) != 0 && hart.csr.mcounteren & crate::counters::TIME != 0)
 }
 
 /// State that `mstateen` closes to lower modes.
@@ -312,15 +219,6 @@ fn state_enabled(hart: &Hart, index: usize, bit: u64) -> bool {
 fn ignore(_: &mut Hart, _: usize, _: u64) {}
 
 impl Hart {
-    fn counter_is_enabled(&self, index: usize) -> bool {
-        let bit = |enables: u64| enables >> index & 1 != 0;
-        match self.privilege {
-            Privilege::Machine => true,
-            Privilege::Supervisor => bit(self.csr.mcounteren),
-            Privilege::User => bit(self.csr.mcounteren) && bit(self.csr.scounteren),
-        }
-    }
-
     /// `mip`: levels from outside, software's bits, and the S-mode timer (Sstc).
     pub fn mip(&self) -> u64 {
         let mut pending = self.shared().pending() | self.csr.software_pending;
@@ -331,6 +229,16 @@ impl Hart {
             }
         }
         pending
+    }
+
+    /// LCOFIP and LCOFIE's bit, if there is one (Sscofpmf).
+    fn overflow_interrupt(&self) -> u64 {
+        if self.has(Extension::Sscofpmf) { 1 << interrupt::LCOFI } else { 0 }
+    }
+
+    /// The interrupts that can be S-mode's.
+    fn supervisor_interrupts(&self) -> u64 {
+        interrupt::SUPERVISOR | self.overflow_interrupt()
     }
 
     /// Whether STIP comes from `stimecmp`.
@@ -412,82 +320,6 @@ impl Hart {
         let masking = if self.has(Extension::Smmpm) { envcfg::PMM.mask() } else { 0 };
         self.csr.mseccfg = Self::legal_envcfg(value, masking, self.csr.mseccfg);
         self.forget_translations();
-    }
-
-    fn count(&self, event: Event) -> u64 {
-        self.counts.of(event)
-    }
-
-    fn hpm_event(&self, index: usize) -> Event {
-        Event::ALL.into_iter().find(|event| *event as u64 == self.csr.mhpmevent[index - 3]).unwrap_or(Event::None)
-    }
-
-    fn counter_slot(&mut self, index: usize) -> &mut Counter {
-        match index {
-            0 => &mut self.csr.mcycle,
-            2 => &mut self.csr.minstret,
-            _ => &mut self.csr.mhpmcounter[index - 3],
-        }
-    }
-
-    fn counter_count(&self, index: usize) -> u64 {
-        match index {
-            0 => self.count(Event::Cycles),
-            2 => self.count(Event::Instructions),
-            _ => self.count(self.hpm_event(index)),
-        }
-    }
-
-    fn is_inhibited(&self, index: usize) -> bool {
-        self.csr.mcountinhibit >> index & 1 != 0
-    }
-
-    fn read_counter(&self, index: usize) -> u64 {
-        let base = match index {
-            0 => self.csr.mcycle.base,
-            2 => self.csr.minstret.base,
-            _ => self.csr.mhpmcounter[index - 3].base,
-        };
-        if self.is_inhibited(index) { base } else { base.wrapping_add(self.counter_count(index)) }
-    }
-
-    /// A written value is what the next instruction reads: the writing instruction does not count itself (§3.1.10 and
-    /// the unprivileged specification's Zicntr).
-    fn write_counter(&mut self, index: usize, value: u64) {
-        let itself = match index {
-            0 | 2 => 1,
-            _ => u64::from(matches!(self.hpm_event(index), Event::Cycles | Event::Instructions)),
-        };
-        let base = if self.is_inhibited(index) {
-            value
-        } else {
-            value.wrapping_sub(self.counter_count(index)).wrapping_sub(itself)
-        };
-        self.counter_slot(index).base = base;
-    }
-
-    fn write_mcountinhibit(&mut self, value: u64) {
-        // `time` cannot be inhibited.
-        let value = value & 0xffff_fffd & if self.has(Extension::Zihpm) { u64::MAX } else { 7 };
-        for index in (0..32).filter(|index| *index != 1) {
-            let changes = (self.csr.mcountinhibit ^ value) >> index & 1 != 0;
-            if changes {
-                let current = self.read_counter(index);
-                let count = self.counter_count(index);
-                self.counter_slot(index).base =
-                    if value >> index & 1 != 0 { current } else { current.wrapping_sub(count) };
-            }
-        }
-        self.csr.mcountinhibit = value;
-    }
-
-    fn write_mhpmevent(&mut self, index: usize, value: u64) {
-        let value = if Event::ALL.iter().any(|event| *event as u64 == value) { value } else { 0 };
-        let current = self.read_counter(index);
-        self.csr.mhpmevent[index - 3] = value;
-        let count = self.counter_count(index);
-        let inhibited = self.is_inhibited(index);
-        self.counter_slot(index).base = if inhibited { current } else { current.wrapping_sub(count) };
     }
 
     fn write_satp(&mut self, value: u64) {
@@ -585,7 +417,7 @@ macro_rules! csrs {
 
 /// `sip` and `sie` show what is delegated to S-mode.
 fn write_sie(hart: &mut Hart, _: usize, value: u64) {
-    let mask = hart.csr.mideleg & interrupt::SUPERVISOR;
+    let mask = hart.csr.mideleg & hart.supervisor_interrupts();
     hart.csr.mie = hart.csr.mie & !mask | value & mask;
     hart.reconsider_interrupts();
 }
@@ -595,7 +427,7 @@ csrs! {
     0x002 "frm" float_enabled, |h, _| h.csr.frm, |h, _, v| h.write_float_status(h.csr.fflags, v & 7);
     0x003 "fcsr" float_enabled, |h, _| h.csr.frm << 5 | h.csr.fflags,
         |h, _, v| h.write_float_status(v & 0x1f, v >> 5 & 7);
-    0xc01 "time" |h, _| h.has(Extension::Zicntr) && h.counter_is_enabled(1), |h, _| h.clock().now(), ignore;
+    0xc01 "time" |h, _| h.has(Extension::Zicntr) && counter_enabled(h, 1), |h, _| h.clock().now(), ignore;
 
     0x100 "sstatus" always, |h, _| h.read_mstatus() & mstatus::SUPERVISOR,
         |h, _, v| h.write_mstatus(v, mstatus::SUPERVISOR);
@@ -609,12 +441,14 @@ csrs! {
     0x142 "scause" always, |h, _| h.csr.scause, |h, _, v| h.csr.scause = v;
     0x143 "stval" always, |h, _| h.csr.stval, |h, _, v| h.csr.stval = v;
     0x144 "sip" always, |h, _| h.mip() & h.csr.mideleg,
-        |h, _, v| h.write_mip(v, 1 << interrupt::SSI & h.csr.mideleg);
+        |h, _, v| h.write_mip(v, (1 << interrupt::SSI | h.overflow_interrupt()) & h.csr.mideleg);
     0x14d "stimecmp" stimecmp_accessible, |h, _| h.csr.stimecmp, |h, _, v| {
         h.csr.stimecmp = v;
         h.arm_supervisor_timer();
     };
     0x180 "satp" satp_accessible, |h, _| h.csr.satp, |h, _, v| h.write_satp(v);
+
+    0xda0 "scountovf" |h, _| h.has(Extension::Sscofpmf), |h, _| h.read_scountovf(), ignore;
 
     0x300 "mstatus" always, |h, _| h.read_mstatus(), |h, _, v| {
         // MPP is WARL without the reserved mode.
@@ -627,11 +461,11 @@ csrs! {
     0x301 "misa" always, |h, _| h.misa(), ignore;
     0x302 "medeleg" always, |h, _| h.csr.medeleg, |h, _, v| h.csr.medeleg = v & DELEGABLE;
     0x303 "mideleg" always, |h, _| h.csr.mideleg, |h, _, v| {
-        h.csr.mideleg = v & interrupt::SUPERVISOR;
+        h.csr.mideleg = v & h.supervisor_interrupts();
         h.reconsider_interrupts();
     };
     0x304 "mie" always, |h, _| h.csr.mie, |h, _, v| {
-        h.csr.mie = v & (interrupt::SUPERVISOR | interrupt::MACHINE);
+        h.csr.mie = v & (h.supervisor_interrupts() | interrupt::MACHINE);
         h.reconsider_interrupts();
     };
     0x305 "mtvec" always, |h, _| h.csr.mtvec, |h, _, v| h.csr.mtvec = Hart::trap_vector(h.csr.mtvec, v);
@@ -649,7 +483,7 @@ csrs! {
     0x343 "mtval" always, |h, _| h.csr.mtval, |h, _, v| h.csr.mtval = v;
     0x344 "mip" always, |h, _| h.mip(), |h, _, v| {
         let timer = if h.supervisor_timer_compares() { 0 } else { 1 << interrupt::STI };
-        h.write_mip(v, 1 << interrupt::SSI | 1 << interrupt::SEI | timer);
+        h.write_mip(v, 1 << interrupt::SSI | 1 << interrupt::SEI | timer | h.overflow_interrupt());
     };
     0x747 "mseccfg" |h, _| h.has(Extension::Smepmp) || h.has(Extension::Smmpm),
         |h, _| h.csr.mseccfg | h.pmp.lockdown(), |h, _, v| h.write_mseccfg(v);
@@ -769,7 +603,7 @@ const FAMILIES: &[Family] = &[
         first: 3,
         count: HPM_COUNTERS,
         accessible: always,
-        read: |h, i| h.csr.mhpmevent[i - 3],
+        read: Hart::read_mhpmevent,
         write: Hart::write_mhpmevent,
         even_only: false,
     },

@@ -155,7 +155,7 @@ extensions! {
     /// Page-table reads of main memory work.
     Ssccptr "ssccptr" Name false needs S;
     /// Counter overflow and mode-based filtering.
-    Sscofpmf "sscofpmf" Name false needs S Zihpm;
+    Sscofpmf "sscofpmf" Name true needs S Zihpm;
     /// Supervisor counter enables work for every counter.
     Sscounterenw "sscounterenw" Name false needs S;
     /// Pointer masking for U-mode, set in S-mode.

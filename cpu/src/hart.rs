@@ -6,7 +6,8 @@ use std::sync::atomic::{Ordering, fence};
 use bus::{AddressSpace, Alarm, Clock, CodeListener, PAGE_SIZE, PageFlags, Ram, StateError};
 use serde::{Deserialize, Serialize};
 
-use crate::csr::{Counts, Csrs, mstatus};
+use crate::counters::{Counts, Watched};
+use crate::csr::{Csrs, mstatus};
 use crate::debug::Debug;
 use crate::extension::{Extension, ExtensionSet};
 use crate::masking::Masking;
@@ -93,6 +94,7 @@ pub struct Hart {
     pub(crate) csr: Csrs,
     pub(crate) pmp: Pmp,
     pub(crate) counts: Counts,
+    pub(crate) watched: Watched,
     pub(crate) reservation: Reservation,
     /// The trap that the last [`Trapped`] is about.
     pub(crate) trap: Trap,
@@ -155,6 +157,7 @@ impl Hart {
             csr: Csrs::default(),
             pmp: Pmp::default(),
             counts: Counts::default(),
+            watched: Watched::NOTHING,
             reservation: Reservation::default(),
             trap: Trap { exception: Exception::IllegalInstruction, value: 0 },
             stop: None,
@@ -191,6 +194,7 @@ impl Hart {
         self.stop = None;
         self.shared.change_pending(0, 1 << crate::trap::interrupt::SSI);
         self.forget_translations();
+        self.watch_counters(0);
         self.arm_supervisor_timer();
     }
 
@@ -269,6 +273,7 @@ impl Hart {
     /// Sets the privilege mode.
     pub fn set_privilege(&mut self, privilege: Privilege) {
         self.privilege = privilege;
+        self.filter_counters(0);
         self.update_mode();
         self.reconsider_interrupts();
     }
@@ -591,6 +596,7 @@ impl Hart {
         self.shared.change_pending(pending, !pending);
         self.forget_translations();
         self.fence_instructions();
+        self.watch_counters(0);
         self.arm_supervisor_timer();
         Ok(())
     }

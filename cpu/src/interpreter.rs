@@ -174,13 +174,14 @@ impl Interpreter {
         let mut traps_left = budget;
         self.blocks.context(hart);
         loop {
+            hart.note_overflows();
             if hart.shared().events() != 0 {
                 if let Some(stop) = hart.serve_events() {
                     return stop;
                 }
                 self.blocks.context(hart);
             }
-            let left = limit.saturating_sub(hart.counts.retired);
+            let left = limit.min(hart.watched.overflow_at).saturating_sub(hart.counts.retired);
             if left == 0 {
                 return Stop::Budget;
             }

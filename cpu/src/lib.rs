@@ -2,6 +2,7 @@
 //!
 //! Each instruction is written once, generic over [`isa::Ops`]; see `ARCHITECTURE.md` for the walk of one.
 
+mod counters;
 pub mod csr;
 pub mod extension;
 pub mod isa;
@@ -29,6 +30,7 @@ mod shared;
 mod tlb;
 mod trap;
 
+pub use counters::{Counts, Event, HPM_COUNTERS, hpmevent};
 pub use debug::{DebugPoints, Mapping, SingleStep, TlbEntry, WatchKind, Watchpoint};
 pub use engine::{Engine, EngineError, EngineKind, Engines};
 pub use hart::{CACHE_BLOCK_SIZE, Configuration, Hart, HartState, Stop};

@@ -130,6 +130,7 @@ impl Hart {
             csr.mtvec
         };
         let vectored = vector & 1 != 0 && cause & CAUSE_INTERRUPT != 0;
+        self.filter_counters(0);
         self.pc = (vector & !3).wrapping_add(if vectored { 4 * (cause & !CAUSE_INTERRUPT) } else { 0 });
         self.update_mode();
     }
@@ -186,6 +187,7 @@ impl Hart {
         }
         self.csr.mstatus = status;
         self.next_pc = pc;
+        self.filter_counters(1);
         self.update_mode();
         self.reconsider_interrupts();
     }

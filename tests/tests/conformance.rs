@@ -39,7 +39,7 @@ programs! {
     f_arithmetic f_fused f_others f_conversions d_arithmetic d_fused d_others d_conversions fd_memory
     c_arithmetic c_control zcb_arithmetic
     zba zbb zbc zbkb zbkx zbs zicond
-    zicsr csr_numbers csr_absent counters counters_exact
+    zicsr csr_numbers csr_absent counters counters_exact sscofpmf sscofpmf_exact
     traps strict privileged interrupts
     paging_sv39 paging_sv48 paging_sv57 paging_svpbmt paging_strict
     paging_permissions_svade paging_permissions_svadu paging_spaces

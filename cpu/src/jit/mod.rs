@@ -149,6 +149,7 @@ impl Jit {
         // The link that led here, if it leads nowhere yet.
         let mut link = None;
         loop {
+            hart.note_overflows();
             if hart.shared().events() != 0 {
                 if let Some(stop) = hart.serve_events() {
                     return stop;
@@ -156,7 +157,7 @@ impl Jit {
                 context = self.context(hart);
                 link = None;
             }
-            let left = limit.saturating_sub(hart.counts.retired);
+            let left = limit.min(hart.watched.overflow_at).saturating_sub(hart.counts.retired);
             if left == 0 {
                 return Stop::Budget;
             }

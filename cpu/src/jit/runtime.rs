@@ -200,6 +200,7 @@ extern "C" fn call(hart: *mut Hart) {
         let unchanged = hart.next_pc == next
             && hart.stop.is_none()
             && hart.shared().events() == 0
+            && hart.watched.overflow_at >= hart.jit.end
             && CodeContext::of(hart) == context;
         Ok(if unchanged { result::CONTINUE } else { result::EXIT } as u64)
     });

@@ -79,7 +79,7 @@ pub(crate) struct State {
     pub(super) context: u64,
     /// Instructions that may still run, less [`RESERVE`].
     pub(super) left: i64,
-    /// Value of [`crate::csr::Counts::retired`] at which nothing is left.
+    /// Value of [`crate::Counts::retired`] at which nothing is left.
     pub(super) end: u64,
     /// Non-zero if the last memory service trapped.
     pub(super) trapped: u64,

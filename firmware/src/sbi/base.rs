@@ -6,7 +6,7 @@ use sbi_spec::base::{
     PROBE_EXTENSION,
 };
 use sbi_spec::binary::SbiRet;
-use sbi_spec::{dbcn, fwft, hsm, legacy, rfnc, spi, srst, time};
+use sbi_spec::{dbcn, fwft, hsm, legacy, pmu, rfnc, spi, srst, susp, time};
 
 use super::{Reply, as_machine, csr};
 
@@ -17,7 +17,7 @@ const SPECIFICATION_VERSION: u64 = 3 << 24;
 const IMPLEMENTATION: u64 = 0x7665_7276;
 
 /// What answers to a probe.
-const EXTENSIONS: [usize; 17] = [
+const EXTENSIONS: [usize; 19] = [
     EID_BASE,
     time::EID_TIME,
     spi::EID_SPI,
@@ -26,6 +26,8 @@ const EXTENSIONS: [usize; 17] = [
     srst::EID_SRST,
     dbcn::EID_DBCN,
     fwft::EID_FWFT,
+    pmu::EID_PMU,
+    susp::EID_SUSP,
     legacy::LEGACY_SET_TIMER,
     legacy::LEGACY_CONSOLE_PUTCHAR,
     legacy::LEGACY_CONSOLE_GETCHAR,

@@ -14,6 +14,11 @@ pub(super) const MIDELEG: u16 = 0x303;
 pub(super) const MCOUNTEREN: u16 = 0x306;
 pub(super) const MENVCFG: u16 = 0x30a;
 pub(super) const MSTATEEN0: u16 = 0x30c;
+pub(super) const MCOUNTINHIBIT: u16 = 0x320;
+/// There is none: `mhpmevent3` is the first.
+pub(super) const MHPMEVENT0: u16 = 0x320;
+pub(super) const MCYCLE: u16 = 0xb00;
+pub(super) const CYCLE: u16 = 0xc00;
 pub(super) const MVENDORID: u16 = 0xf11;
 pub(super) const MARCHID: u16 = 0xf12;
 pub(super) const MIMPID: u16 = 0xf13;

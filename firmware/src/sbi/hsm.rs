@@ -71,14 +71,14 @@ fn start(sbi: &Sbi, caller: &Hart, [hartid, address, opaque, ..]: [u64; 6]) -> S
     let Some(target) = sbi.hart(hartid) else {
         return SbiRet::invalid_param();
     };
-    if !is_startable(caller, address) {
+    let Some(entry) = entry(caller, address, opaque) else {
         return SbiRet::invalid_address();
-    }
+    };
     let mut state = target.lock();
     if state.hsm != State::Stopped {
         return SbiRet::already_available();
     }
-    state.hsm = State::StartPending(Entry { address, opaque });
+    state.hsm = State::StartPending(entry);
     drop(state);
     target.shared.raise(event::INTERRUPT);
     SbiRet::success(0)
@@ -89,20 +89,23 @@ fn suspend(sbi: &Sbi, hart: &Hart, [kind, address, opaque, ..]: [u64; 6]) -> Rep
         return SbiRet::failed().into();
     };
     // The type is 32 bits wide; callers sign-extend it or not.
-    let entry = match kind as u32 {
+    let resumption = match kind as u32 {
         RETENTIVE => None,
-        NON_RETENTIVE if is_startable(hart, address) => Some(Entry { address, opaque }),
-        NON_RETENTIVE => return SbiRet::invalid_address().into(),
+        NON_RETENTIVE => match entry(hart, address, opaque) {
+            Some(entry) => Some(entry),
+            None => return SbiRet::invalid_address().into(),
+        },
         _ => return SbiRet::invalid_param().into(),
     };
-    own.lock().hsm = State::Suspended(entry);
+    own.lock().hsm = State::Suspended(resumption);
     // A suspension that keeps its registers returns when it is over.
-    Reply { registers: entry.is_none().then_some(SbiRet::success(0)), outcome: Outcome::Rest }
+    Reply { registers: resumption.is_none().then_some(SbiRet::success(0)), outcome: Outcome::Rest }
 }
 
-/// Whether S-mode code can run from guest-physical `address`.
-fn is_startable(hart: &Hart, address: u64) -> bool {
-    address.is_multiple_of(2) && hart.bus().ram().offset(address, 2).is_some()
+/// An entry, if S-mode code can run from guest-physical `address`.
+pub(super) fn entry(hart: &Hart, address: u64, opaque: u64) -> Option<Entry> {
+    let startable = address.is_multiple_of(2) && hart.bus().ram().offset(address, 2).is_some();
+    startable.then_some(Entry { address, opaque })
 }
 
 /// See [`Sbi::wake`].

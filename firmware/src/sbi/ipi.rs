@@ -1,14 +1,15 @@
 //! The inter-processor interrupt extension (§7).
 
-use cpu::interrupt;
+use cpu::{Hart, interrupt};
 use sbi_spec::binary::SbiRet;
+use sbi_spec::pmu::firmware_event::{IPI_RECEIVED, IPI_SENT};
 use sbi_spec::spi::SEND_IPI;
 
 use super::{Reply, Sbi, SbiHart};
 
 const SSIP: u64 = 1 << interrupt::SSI;
 
-pub(super) fn call(sbi: &Sbi, function: usize, arguments: [u64; 6]) -> Reply {
+pub(super) fn call(sbi: &Sbi, hart: &Hart, function: usize, arguments: [u64; 6]) -> Reply {
     if function != SEND_IPI {
         return SbiRet::not_supported().into();
     }
@@ -16,6 +17,9 @@ pub(super) fn call(sbi: &Sbi, function: usize, arguments: [u64; 6]) -> Reply {
         Err(error) => error.into(),
         Ok(harts) => {
             harts.for_each(send);
+            if let Some(own) = sbi.own(hart) {
+                own.count(IPI_SENT);
+            }
             SbiRet::success(0).into()
         }
     }
@@ -25,6 +29,7 @@ pub(super) fn call(sbi: &Sbi, function: usize, arguments: [u64; 6]) -> Reply {
 pub(super) fn send(target: &SbiHart) {
     if target.lock().hsm.is_available() {
         target.shared.change_pending(SSIP, 0);
+        target.count(IPI_RECEIVED);
     }
 }
 

@@ -20,8 +20,10 @@ mod hart_set;
 mod hsm;
 mod ipi;
 mod legacy;
+mod pmu;
 mod rfence;
 mod srst;
+mod susp;
 mod time;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +32,8 @@ use bus::{Clock, PowerRequest, StateError};
 use cpu::{Hart, HartShared, Privilege};
 use sbi_spec::binary::SbiRet;
 use sbi_spec::{
-    base as base_spec, dbcn as dbcn_spec, fwft as fwft_spec, hsm as hsm_spec, rfnc, spi, srst as srst_spec,
+    base as base_spec, dbcn as dbcn_spec, fwft as fwft_spec, hsm as hsm_spec, pmu as pmu_spec, rfnc, spi,
+    srst as srst_spec, susp as susp_spec,
 };
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +42,7 @@ pub use fence::Fence;
 pub use handover::enter_supervisor;
 
 use hsm::State;
+use pmu::Pmu;
 use time::SupervisorTimer;
 
 /// Integer registers that carry arguments and results.
@@ -97,11 +101,13 @@ struct HartState {
     hsm: State,
     /// Locked firmware features (§18), a bit per feature number.
     locked_features: u32,
+    /// Performance monitoring (§11).
+    pmu: Pmu,
 }
 
 impl HartState {
     /// What a hart is before it is started.
-    const STOPPED: HartState = HartState { hsm: State::Stopped, locked_features: 0 };
+    const STOPPED: HartState = HartState { hsm: State::Stopped, locked_features: 0, pmu: Pmu::IDLE };
 }
 
 impl SbiHart {
@@ -169,9 +175,11 @@ impl Sbi {
         let reply = match extension {
             base_spec::EID_BASE => base::call(hart, function, arguments),
             sbi_spec::time::EID_TIME => time::call(self, hart, function, arguments),
-            spi::EID_SPI => ipi::call(self, function, arguments),
-            rfnc::EID_RFNC => rfence::call(self, function, arguments),
+            spi::EID_SPI => ipi::call(self, hart, function, arguments),
+            rfnc::EID_RFNC => rfence::call(self, hart, function, arguments),
             hsm_spec::EID_HSM => hsm::call(self, hart, function, arguments),
+            pmu_spec::EID_PMU => pmu::call(self, hart, function, arguments),
+            susp_spec::EID_SUSP => susp::call(self, hart, function, arguments),
             srst_spec::EID_SRST => srst::call(function, arguments),
             dbcn_spec::EID_DBCN => dbcn::call(self, hart, function, arguments),
             fwft_spec::EID_FWFT => fwft::call(self, hart, function, arguments),

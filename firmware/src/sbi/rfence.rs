@@ -1,12 +1,16 @@
 //! The remote fence extension (§8). The hypervisor's fences are not supported: harts have no H extension.
 
-use cpu::Request;
+use cpu::{Hart, Request};
 use sbi_spec::binary::SbiRet;
+use sbi_spec::pmu::firmware_event::{
+    FENCE_I_RECEIVED, FENCE_I_SENT, SFENCE_VMA_ASID_RECEIVED, SFENCE_VMA_ASID_SENT, SFENCE_VMA_RECEIVED,
+    SFENCE_VMA_SENT,
+};
 use sbi_spec::rfnc::{REMOTE_FENCE_I, REMOTE_SFENCE_VMA, REMOTE_SFENCE_VMA_ASID};
 
 use super::{Fence, Outcome, Reply, Sbi, SbiHart};
 
-pub(super) fn call(sbi: &Sbi, function: usize, arguments: [u64; 6]) -> Reply {
+pub(super) fn call(sbi: &Sbi, hart: &Hart, function: usize, arguments: [u64; 6]) -> Reply {
     let [mask, base, start, size, asid, _] = arguments;
     let request = match function {
         REMOTE_FENCE_I => Request::FenceI,
@@ -16,7 +20,12 @@ pub(super) fn call(sbi: &Sbi, function: usize, arguments: [u64; 6]) -> Reply {
     };
     match sbi.hart_set(mask, base) {
         Err(error) => error.into(),
-        Ok(harts) => Reply { registers: Some(SbiRet::success(0)), outcome: post(harts, request) },
+        Ok(harts) => {
+            if let Some(own) = sbi.own(hart) {
+                own.count(events(request).0);
+            }
+            Reply { registers: Some(SbiRet::success(0)), outcome: post(harts, request) }
+        }
     }
 }
 
@@ -28,12 +37,22 @@ pub(super) fn sfence_vma(start: u64, size: u64, asid: Option<u64>) -> Request {
     Request::SfenceVma { start, size, asid: asid.map(|asid| asid as u16) }
 }
 
+/// The firmware events of sending and of receiving a request.
+fn events(request: Request) -> (usize, usize) {
+    match request {
+        Request::FenceI => (FENCE_I_SENT, FENCE_I_RECEIVED),
+        Request::SfenceVma { asid: None, .. } => (SFENCE_VMA_SENT, SFENCE_VMA_RECEIVED),
+        Request::SfenceVma { asid: Some(_), .. } => (SFENCE_VMA_ASID_SENT, SFENCE_VMA_ASID_RECEIVED),
+    }
+}
+
 /// Asks `targets` for a fence. A hart that is stopped has nothing to forget: it starts without translations.
 pub(super) fn post<'a>(targets: impl Iterator<Item = &'a SbiHart>, request: Request) -> Outcome {
     let mut fence = Fence::new();
     for target in targets {
         if target.lock().hsm.is_available() {
             fence.post(&target.shared, request);
+            target.count(events(request).1);
         }
     }
     Outcome::Fence(fence)

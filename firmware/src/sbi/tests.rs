@@ -1,8 +1,8 @@
 use bus::{AddressSpace, Ram};
 use cpu::csr::{envcfg, mstatus};
 use cpu::extension::{Extension, ExtensionSet};
-use cpu::{Configuration, HartBox, interrupt};
-use sbi_spec::{base, dbcn, fwft, hsm, legacy, rfnc, spi, srst, time};
+use cpu::{Configuration, HartBox, hpmevent, interrupt};
+use sbi_spec::{base, dbcn, fwft, hsm, legacy, pmu as pmu_spec, rfnc, spi, srst, susp as susp_spec, time};
 
 use super::*;
 
@@ -116,7 +116,7 @@ fn the_boot_hart_enters_supervisor_mode_with_everything_open() {
     assert_eq!((hart.x(10), hart.x(11)), (0, BASE + 0x1000));
     let csrs = hart.csrs();
     assert_eq!(csrs.medeleg, 0xb1ff, "all that can be delegated but the S-mode ecall");
-    assert_eq!(csrs.mideleg, interrupt::SUPERVISOR);
+    assert_eq!(csrs.mideleg, interrupt::SUPERVISOR | 1 << interrupt::LCOFI);
     assert_eq!((csrs.satp, csrs.mie), (0, 0));
     assert_eq!(mstatus::SIE.get(csrs.mstatus), 0);
     assert_eq!(csrs.mcounteren & 7, 7);
@@ -147,12 +147,14 @@ fn the_base_extension_says_what_there_is() {
         srst::EID_SRST,
         dbcn::EID_DBCN,
         fwft::EID_FWFT,
+        pmu_spec::EID_PMU,
+        susp_spec::EID_SUSP,
         0,
         8,
     ] {
         assert_eq!(base(base::PROBE_EXTENSION, present as u64), (0, 1), "{present:#x}");
     }
-    for absent in [9, 0x0050_4d55, 0x5355_5350, u64::MAX, 1 << 32] {
+    for absent in [9, 0x0053_5345, 0x4350_5043, u64::MAX, 1 << 32] {
         assert_eq!(base(base::PROBE_EXTENSION, absent), (0, 0), "{absent:#x}");
     }
     assert_eq!(base(base::GET_MVENDORID, 0).0, 0);
@@ -165,9 +167,18 @@ fn absent_extensions_and_functions_are_not_supported() {
     for extension in [9, 15, 0x504d_5500, 0x0a00_0000, usize::MAX] {
         assert_eq!(machine.call(extension, 0, &[]), (MISSING, 0), "{extension:#x}");
     }
-    for extension in
-        [time::EID_TIME, spi::EID_SPI, rfnc::EID_RFNC, hsm::EID_HSM, srst::EID_SRST, dbcn::EID_DBCN, fwft::EID_FWFT]
-    {
+    for extension in [
+        time::EID_TIME,
+        spi::EID_SPI,
+        rfnc::EID_RFNC,
+        hsm::EID_HSM,
+        srst::EID_SRST,
+        dbcn::EID_DBCN,
+        fwft::EID_FWFT,
+        // Its function 7 is the snapshots'.
+        pmu_spec::EID_PMU,
+        susp_spec::EID_SUSP,
+    ] {
         for function in [7, usize::MAX] {
             assert_eq!(machine.call(extension, function, &[]), (MISSING, 0), "{extension:#x}");
         }
@@ -537,4 +548,149 @@ fn the_state_goes_over_to_another_machine() {
     second.sbi.reset();
     assert!(!second.sbi.wake(&mut second.harts[1]));
     second.clock.advance(1000);
+}
+
+/// Counters as a supervisor's driver uses them.
+#[test]
+fn counters_are_handed_out_started_and_stopped() {
+    use pmu_spec::*;
+    const STARTED: i64 = -7;
+    const STOPPED: i64 = -8;
+    const ALL: u64 = 0xffff_ffff_ffff;
+    let mut machine = Machine::new(2);
+    let pmu = |machine: &mut Machine, function, arguments: &[u64]| machine.call(EID_PMU, function, arguments);
+    assert_eq!(pmu(&mut machine, NUM_COUNTERS, &[]), (0, 48));
+    assert_eq!(pmu(&mut machine, COUNTER_GET_INFO, &[0]), (0, 0x3fc00));
+    assert_eq!(pmu(&mut machine, COUNTER_GET_INFO, &[3]), (0, 0x3fc03));
+    assert_eq!(pmu(&mut machine, COUNTER_GET_INFO, &[1]), (INVALID, 0), "time is none");
+    assert_eq!(pmu(&mut machine, COUNTER_GET_INFO, &[47]), (0, 1 << 63 | 0x3f000));
+    assert_eq!(pmu(&mut machine, COUNTER_GET_INFO, &[48]), (INVALID, 0));
+
+    let configure = |machine: &mut Machine, mask, flags, event| {
+        machine.call(EID_PMU, COUNTER_CONFIG_MATCHING, &[0, mask, flags, event, 0])
+    };
+    let instructions = hardware_event::INSTRUCTIONS as u64;
+    // Cleared, not in S-mode: SET_SINH.
+    assert_eq!(configure(&mut machine, ALL, 2 | 1 << 6, instructions), (0, 3), "the first that can be programmed");
+    assert_eq!(machine.harts[0].csrs().mhpmevent[0], 2 | hpmevent::OF | hpmevent::SINH);
+    assert_eq!(machine.harts[0].csrs().mcountinhibit, 1 << 3);
+    assert_eq!(configure(&mut machine, ALL, 0, hardware_event::CPU_CYCLES as u64), (0, 4));
+    assert_eq!(configure(&mut machine, ALL, 0, hardware_event::BRANCH_MISSES as u64), (MISSING, 0));
+    assert_eq!(configure(&mut machine, 1 << 4, 0, instructions), (MISSING, 0), "taken");
+    assert_eq!(configure(&mut machine, 1 << 50, 0, instructions), (INVALID, 0));
+    assert_eq!(configure(&mut machine, 0, 0, instructions), (INVALID, 0));
+    assert_eq!(configure(&mut machine, ALL, 1 << 8, instructions), (INVALID, 0), "a flag that is none");
+    // DTLB read misses; a raw event.
+    assert_eq!(configure(&mut machine, ALL, 0, 1 << 16 | 3 << 3 | 1), (0, 5));
+    assert_eq!(machine.harts[0].csrs().mhpmevent[2] & 0xff, 3);
+    assert_eq!(machine.call(EID_PMU, COUNTER_CONFIG_MATCHING, &[0, ALL, 0, 2 << 16, 6]), (0, 6));
+    assert_eq!(machine.call(EID_PMU, COUNTER_CONFIG_MATCHING, &[0, ALL, 0, 2 << 16, 99]), (MISSING, 0));
+    // Skipping the match needs an event; then flags alone count.
+    assert_eq!(configure(&mut machine, 1 << 9, 1, 0), (INVALID, 0));
+    assert_eq!(configure(&mut machine, 1 << 4, 1 | 4, 0), (0, 4));
+    assert_eq!(machine.harts[0].csrs().mcountinhibit & 1 << 4, 0, "started");
+
+    assert_eq!(pmu(&mut machine, COUNTER_START, &[3, 1, 1, -5_i64 as u64]), (0, 0));
+    assert_eq!(machine.harts[0].csrs().mhpmevent[0] & hpmevent::OF, 0, "it may interrupt");
+    assert_eq!(as_machine(&mut machine.harts[0], |hart| hart.read_csr(0xb03)), Some(-5_i64 as u64));
+    assert_eq!(pmu(&mut machine, COUNTER_START, &[3, 1, 0]), (STARTED, 0));
+    assert_eq!(pmu(&mut machine, COUNTER_START, &[9, 1, 0]), (INVALID, 0), "it has no event");
+    assert_eq!(pmu(&mut machine, COUNTER_START, &[3, 1, 2]).0, -9, "no shared memory");
+    assert_eq!(pmu(&mut machine, COUNTER_STOP, &[3, 1, 0]), (0, 0));
+    assert_eq!(pmu(&mut machine, COUNTER_STOP, &[3, 1, 1]), (STOPPED, 0));
+    assert_eq!(configure(&mut machine, ALL, 0, instructions), (0, 3), "given back");
+    assert_eq!(pmu(&mut machine, SNAPSHOT_SET_SHMEM, &[0, 0, 0]), (MISSING, 0));
+}
+
+#[test]
+fn firmware_events_are_counted_where_they_happen() {
+    use pmu_spec::*;
+    const FIRMWARE: u64 = 15 << 16;
+    let mut machine = Machine::new(2);
+    machine.call(hsm::EID_HSM, hsm::HART_START, &[1, BASE, 0]);
+    machine.sbi.wake(&mut machine.harts[1]);
+    let configure = |machine: &mut Machine, hart, event: usize| {
+        // Started at once.
+        let arguments = [32, 0xffff, 2 | 4, FIRMWARE | event as u64, 0];
+        machine.call_from(hart, EID_PMU, COUNTER_CONFIG_MATCHING, &arguments)
+    };
+    let read = |machine: &mut Machine, hart, index| machine.call_from(hart, EID_PMU, COUNTER_FW_READ, &[index]);
+    assert_eq!(configure(&mut machine, 0, firmware_event::SET_TIMER), (0, 32));
+    assert_eq!(configure(&mut machine, 0, firmware_event::IPI_SENT), (0, 33));
+    assert_eq!(configure(&mut machine, 1, firmware_event::IPI_RECEIVED), (0, 32));
+    assert_eq!(configure(&mut machine, 1, firmware_event::FENCE_I_RECEIVED), (0, 33));
+    assert_eq!(configure(&mut machine, 0, firmware_event::PLATFORM), (MISSING, 0));
+    for deadline in 1..4 {
+        machine.call(time::EID_TIME, time::SET_TIMER, &[deadline]);
+    }
+    machine.call(spi::EID_SPI, spi::SEND_IPI, &[2, 0]);
+    let Outcome::Fence(_) = machine.outcome(0, rfnc::EID_RFNC, rfnc::REMOTE_FENCE_I, &[2, 0]) else { panic!() };
+    assert_eq!((read(&mut machine, 0, 32), read(&mut machine, 0, 33)), ((0, 3), (0, 1)));
+    assert_eq!((read(&mut machine, 1, 32), read(&mut machine, 1, 33)), ((0, 1), (0, 1)));
+    // A counter that stands still keeps its value, and goes on from it or from another one.
+    assert_eq!(machine.call(EID_PMU, COUNTER_STOP, &[32, 1, 0]), (0, 0));
+    machine.call(time::EID_TIME, time::SET_TIMER, &[9]);
+    assert_eq!(read(&mut machine, 0, 32), (0, 3));
+    assert_eq!(machine.call(EID_PMU, COUNTER_START, &[32, 1, 0, 77]), (0, 0));
+    machine.call(time::EID_TIME, time::SET_TIMER, &[9]);
+    assert_eq!(read(&mut machine, 0, 32), (0, 4));
+    assert_eq!(machine.call(EID_PMU, COUNTER_STOP, &[32, 1, 0]), (0, 0));
+    assert_eq!(machine.call(EID_PMU, COUNTER_START, &[32, 1, 1, 77]), (0, 0));
+    assert_eq!(read(&mut machine, 0, 32), (0, 77));
+    assert_eq!(machine.call(EID_PMU, COUNTER_STOP, &[32, 1, 1]), (0, 0));
+    assert_eq!(read(&mut machine, 0, 32), (INVALID, 0), "it has no event any more");
+    assert_eq!(read(&mut machine, 0, 3), (INVALID, 0));
+}
+
+#[test]
+fn events_are_asked_about_in_memory() {
+    use pmu_spec::*;
+    let mut machine = Machine::new(1);
+    let place = BASE + 0x4000;
+    for (index, event) in [1_u32, 6, 15 << 16 | 5, 2 << 16].into_iter().enumerate() {
+        let mut entry = [0xff; 16];
+        entry[..4].copy_from_slice(&event.to_le_bytes());
+        entry[8..].copy_from_slice(&7_u64.to_le_bytes());
+        machine.ram.write(place + 16 * index as u64, &entry).unwrap();
+    }
+    assert_eq!(machine.call(EID_PMU, EVENT_GET_INFO, &[place, 0, 4, 0]), (0, 0));
+    let answers = [0, 1, 2, 3].map(|index| {
+        let mut word = [0; 4];
+        machine.ram.read(place + 16 * index + 4, &mut word).unwrap();
+        u32::from_le_bytes(word)
+    });
+    assert_eq!(answers, [1, 0, 1, 1]);
+    for (arguments, error) in [
+        ([place, 0, 4, 1], INVALID),
+        ([place + 8, 0, 1, 0], INVALID),
+        ([place, 0, 1 << 40, 0], INVALID),
+        ([0, 0, 1, 0], ADDRESS),
+        ([place, 1, 1, 0], ADDRESS),
+    ] {
+        assert_eq!(machine.call(EID_PMU, EVENT_GET_INFO, &arguments), (error, 0));
+    }
+}
+
+#[test]
+fn the_system_sleeps_when_all_other_harts_are_stopped() {
+    let mut machine = Machine::new(2);
+    let suspend = |machine: &mut Machine, kind, address| {
+        machine.outcome(0, susp_spec::EID_SUSP, susp_spec::SUSPEND, &[kind, address, 0xabcd])
+    };
+    machine.call(hsm::EID_HSM, hsm::HART_START, &[1, BASE, 0]);
+    machine.sbi.wake(&mut machine.harts[1]);
+    assert!(matches!(suspend(&mut machine, 0, BASE), Outcome::Continue));
+    assert_eq!(machine.harts[0].x(10) as i64, DENIED);
+    assert!(matches!(machine.outcome(1, hsm::EID_HSM, hsm::HART_STOP, &[]), Outcome::Rest));
+    let mut error = |kind, address| machine.call(susp_spec::EID_SUSP, susp_spec::SUSPEND, &[kind, address]).0;
+    assert_eq!(error(1, BASE), INVALID);
+    assert_eq!(error(0x8000_0000, BASE), INVALID);
+    assert_eq!(error(0, 0x1000), ADDRESS);
+    machine.harts[0].write_csr(0x104, SSIP).unwrap(); // sie
+    assert!(matches!(suspend(&mut machine, 0, BASE + 0x300), Outcome::Rest));
+    assert!(!machine.sbi.wake(&mut machine.harts[0]));
+    machine.harts[0].shared().change_pending(SSIP, 0);
+    assert!(machine.sbi.wake(&mut machine.harts[0]));
+    let hart = &machine.harts[0];
+    assert_eq!((hart.pc(), hart.x(10), hart.x(11)), (BASE + 0x300, 0, 0xabcd));
 }

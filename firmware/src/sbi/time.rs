@@ -6,6 +6,7 @@ use bus::{Alarm, Clock};
 use cpu::extension::Extension;
 use cpu::{Hart, HartShared, interrupt};
 use sbi_spec::binary::SbiRet;
+use sbi_spec::pmu::firmware_event;
 use sbi_spec::time::SET_TIMER;
 
 use super::{Reply, Sbi, as_machine, csr};
@@ -22,6 +23,9 @@ pub(super) fn call(sbi: &Sbi, hart: &mut Hart, function: usize, arguments: [u64;
 
 /// Has the timer interrupt of `hart` come at `deadline`, and not be pending before.
 pub(super) fn set_timer(sbi: &Sbi, hart: &mut Hart, deadline: u64) {
+    if let Some(own) = sbi.own(hart) {
+        own.count(firmware_event::SET_TIMER);
+    }
     if hart.has(Extension::Sstc) {
         as_machine(hart, |hart| hart.write_csr(csr::STIMECMP, deadline));
     } else if let Some(own) = sbi.own(hart) {

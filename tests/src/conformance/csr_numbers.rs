@@ -3,7 +3,7 @@
 
 use super::rows::Body;
 
-/// The registers of a hart with F, D, Zicntr, Zihpm, Sstc, Smepmp, Smstateen, sixteen PMP entries and RV64's modes M, S and U, and with the
+/// The registers of a hart with F, D, Zicntr, Zihpm, Sscofpmf, Sstc, Smepmp, Smstateen, sixteen PMP entries and RV64's modes M, S and U, and with the
 /// registers by which a debugger sees that there are no triggers.
 fn present(number: u64) -> bool {
     matches!(
@@ -31,6 +31,7 @@ fn present(number: u64) -> bool {
             | 0xb00
             | 0xb02..=0xb1f
             | 0xc00..=0xc1f
+            | 0xda0
             | 0xf11..=0xf15
     )
 }

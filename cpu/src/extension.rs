@@ -71,7 +71,7 @@ extensions! {
     /// Bit manipulation: Zba, Zbb and Zbs.
     B "b" Letter true parts Zba Zbb Zbs;
     /// Cache blocks of 64 bytes.
-    Zic64b "zic64b" Name false;
+    Zic64b "zic64b" Name true;
     /// Cache-block management.
     Zicbom "zicbom" Name true;
     /// Cache-block prefetch.
@@ -83,7 +83,7 @@ extensions! {
     /// Main memory supports instruction fetch.
     Ziccif "ziccif" Name true;
     /// Misaligned loads and stores to main memory work.
-    Zicclsm "zicclsm" Name false;
+    Zicclsm "zicclsm" Name true;
     /// Main memory supports reservations that make progress.
     Ziccrse "ziccrse" Name true needs Zalrsc;
     /// Basic counters.
@@ -103,7 +103,7 @@ extensions! {
     /// May-be-operations.
     Zimop "zimop" Name true;
     /// Reservation sets of 64 bytes.
-    Za64rs "za64rs" Name false needs Zalrsc;
+    Za64rs "za64rs" Name true needs Zalrsc;
     /// Atomic memory operations.
     Zaamo "zaamo" Name true;
     /// Byte and halfword atomic memory operations.
@@ -142,7 +142,8 @@ extensions! {
     Zbkx "zbkx" Name true;
     /// Single-bit instructions.
     Zbs "zbs" Name true;
-    /// Data-independent execution latency.
+    /// Data-independent execution latency. Nobody can promise it of an emulator: what a host instruction takes is the
+    /// host's affair, and some instructions are loops here.
     Zkt "zkt" Name false;
     /// Enhancements of physical memory protection.
     Smepmp "smepmp" Name true;
@@ -153,11 +154,11 @@ extensions! {
     /// State enables, machine part.
     Smstateen "smstateen" Name true needs Ssstateen;
     /// Page-table reads of main memory work.
-    Ssccptr "ssccptr" Name false needs S;
+    Ssccptr "ssccptr" Name true needs S;
     /// Counter overflow and mode-based filtering.
     Sscofpmf "sscofpmf" Name true needs S Zihpm;
     /// Supervisor counter enables work for every counter.
-    Sscounterenw "sscounterenw" Name false needs S;
+    Sscounterenw "sscounterenw" Name true needs S;
     /// Pointer masking for U-mode, set in S-mode.
     Ssnpm "ssnpm" Name true needs S;
     /// State enables, supervisor part.
@@ -165,17 +166,19 @@ extensions! {
     /// Supervisor timer comparison.
     Sstc "sstc" Name true needs S;
     /// `stval` holds the faulting address or instruction.
-    Sstvala "sstvala" Name false needs S;
+    Sstvala "sstvala" Name true needs S;
     /// `stvec` supports direct mode at any aligned address.
-    Sstvecd "sstvecd" Name false needs S;
+    Sstvecd "sstvecd" Name true needs S;
     /// `sstatus.UXL` may be 64 bits.
-    Ssu64xl "ssu64xl" Name false needs S;
+    Ssu64xl "ssu64xl" Name true needs S;
     /// Pointer masking is there for user programs.
     Supm "supm" Name true needs Ssnpm;
     /// Page faults on clear A and D bits.
     Svade "svade" Name true needs S;
     /// Hardware updating of A and D bits.
     Svadu "svadu" Name true needs S;
+    /// `satp.MODE` may be Bare.
+    Svbare "svbare" Name true needs S;
     /// Fine-grained address-translation cache invalidation.
     Svinval "svinval" Name true needs S;
     /// NAPOT translation contiguity.
@@ -514,6 +517,7 @@ fn rva22() -> Vec<Extension> {
         Zifencei,
         S,
         U,
+        Svbare,
         Sv39,
         Svade,
         Ssccptr,

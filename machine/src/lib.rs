@@ -7,6 +7,7 @@ pub mod cli;
 pub mod gdb;
 pub mod htif;
 pub mod image;
+pub mod logging;
 mod machine;
 pub mod semihosting;
 mod shutdown;

@@ -1,4 +1,4 @@
-//! Debian's own Linux on the whole machine, within this process: booted, used, restarted, paused, saved,
+//! Debian's own Linux on the whole machine, within this process: booted, used, restarted, paused, asleep, saved,
 //! restored and networked.
 
 mod boot;
@@ -6,4 +6,5 @@ mod firmware;
 mod guest;
 mod harts;
 mod network;
+mod sleep;
 mod state;

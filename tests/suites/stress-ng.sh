@@ -9,7 +9,8 @@
 #   --vervet FILE   the program under test (default: target/release/vervet)
 #   ENGINE          interpreter and jit (the default is both)
 #
-# Exits non-zero when a stressor fails or the kernel complains of a stall, a lockup or a hung task.
+# Exits non-zero when a stressor fails, the guest does not come to its end in twice the time, or the kernel complains of
+# a stall, a lockup or a hung task.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -36,7 +37,7 @@ seconds=$((minutes * 60 / ${#classes[@]}))
 
 {
     cat <<'INIT'
-#!/bin/sh
+#!/bin/busybox sh
 export PATH=/usr/bin:/bin:/usr/sbin:/sbin
 /bin/busybox mkdir -p /proc /sys /dev /tmp
 /bin/busybox mount -t proc proc /proc
@@ -65,8 +66,10 @@ failed=0
 for engine in "${engines[@]}"; do
     log=$work/$engine.log
     echo "== engine $engine, $harts harts, ${#classes[@]} classes of $seconds s each"
-    "$vervet" run --engine "$engine" --smp "$harts" -m 1G --kernel "$work/Image" --initrd "$work/stress.cpio" \
-        --append "console=ttyS0 quiet" </dev/null | tee "$log" | grep -aE '^== |PASSED|FAILED|fail:|metrc|THE END|KERNEL' || true
+    timeout -k 5 $((minutes * 120 + 120)) \
+        "$vervet" run --engine "$engine" --smp "$harts" -m 1G --kernel "$work/Image" --initrd "$work/stress.cpio" \
+        --append "console=ttyS0 quiet" </dev/null | tee "$log" |
+        grep -aE --line-buffered '^== |PASSED|FAILED|fail:|metrc|THE END|KERNEL|panic' || true
     passed=$(grep -ac '^PASSED' "$log" || true)
     if [ "$passed" -ne ${#classes[@]} ] || ! grep -aq 'THE END' "$log" || grep -aq 'KERNEL COMPLAINS' "$log"; then
         echo "engine $engine: FAILED; $passed of ${#classes[@]} classes passed"

@@ -254,14 +254,15 @@ fn run_alarms(inner: Weak<Inner>) {
         clock.ring_due();
         let gate = lock(&clock.0.gate);
         let (first, armings) = clock.look();
-        let wait = clock.until(first).unwrap_or(IDLE).min(IDLE);
-        let wait = if armings.wrapping_sub(armings_before) > 1 { wait.min(INTERVAL) } else { wait };
+        let longest = if armings.wrapping_sub(armings_before) > 1 { INTERVAL } else { IDLE };
         armings_before = armings;
-        let runs = clock.0.stands_at.load(Ordering::Acquire) == NEVER;
-        let looks_at = if runs { clock.now().saturating_add(wait.as_nanos() as u64 / NANOSECONDS_PER_TICK) } else { 0 };
-        clock.0.looks_at.store(looks_at, Ordering::SeqCst);
-        if !wait.is_zero() && clock.look().0 >= first.min(looks_at) {
-            drop(clock.0.wake.wait_timeout(gate, wait));
+        // Exactly the deadline that the thread sleeps for: timers are moved away and back to it all the time.
+        let looks_at = first.min(clock.now().saturating_add(longest.as_nanos() as u64 / NANOSECONDS_PER_TICK));
+        // Where the clock stands still, its start wakes the thread.
+        let wait = clock.until(looks_at);
+        clock.0.looks_at.store(if wait.is_some() { looks_at } else { 0 }, Ordering::SeqCst);
+        if clock.look().0 >= looks_at || wait.is_none() {
+            drop(clock.0.wake.wait_timeout(gate, wait.unwrap_or(IDLE)));
         }
         clock.0.looks_at.store(0, Ordering::SeqCst);
         clock.0.looks.fetch_add(1, Ordering::Relaxed);

@@ -239,6 +239,10 @@ impl Clock {
     }
 }
 
+fn ticks(duration: Duration) -> u64 {
+    duration.as_nanos() as u64 / NANOSECONDS_PER_TICK
+}
+
 /// The alarm thread of a host clock: sleeps until the nearest deadline, rings, ends with the last handle.
 ///
 /// Waking it costs two switches of threads. A busy guest arms its timers thousands of times in a second, mostly for a
@@ -248,16 +252,21 @@ fn run_alarms(inner: Weak<Inner>) {
     const INTERVAL: Duration = Duration::from_millis(1);
     /// How long the thread sleeps with nothing to do, so that it notices the end of its clock.
     const IDLE: Duration = Duration::from_millis(500);
-    let mut armings_before = 0;
+    // Since when, and from which number on, armings are counted; whether there are many.
+    let (mut since, mut armings_before, mut busy) = (0, 0, false);
     while let Some(inner) = inner.upgrade() {
         let clock = Clock(inner);
         clock.ring_due();
         let gate = lock(&clock.0.gate);
         let (first, armings) = clock.look();
-        let longest = if armings.wrapping_sub(armings_before) > 1 { INTERVAL } else { IDLE };
-        armings_before = armings;
+        let is_over = clock.now().saturating_sub(since) >= ticks(INTERVAL);
+        busy = armings.wrapping_sub(armings_before) > 1 || busy && !is_over;
+        if is_over {
+            (since, armings_before) = (clock.now(), armings);
+        }
+        let longest = if busy { INTERVAL } else { IDLE };
         // Exactly the deadline that the thread sleeps for: timers are moved away and back to it all the time.
-        let looks_at = first.min(clock.now().saturating_add(longest.as_nanos() as u64 / NANOSECONDS_PER_TICK));
+        let looks_at = first.min(clock.now().saturating_add(ticks(longest)));
         // Where the clock stands still, its start wakes the thread.
         let wait = clock.until(looks_at);
         clock.0.looks_at.store(if wait.is_some() { looks_at } else { 0 }, Ordering::SeqCst);

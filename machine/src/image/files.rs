@@ -126,14 +126,15 @@ const HOST_NAME: &str = "debian";
 const DRIVERS: [&str; 9] =
     ["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ahci", "ext4", "crc32c_generic"];
 
-/// The kernel's console, and no waiting: who wants another kernel interrupts U-Boot before.
-const EXTLINUX: &str = "U_BOOT_PARAMETERS=\"console=ttyS0 quiet\"\nU_BOOT_PROMPT=\"0\"\n";
+/// The console; page tables of four levels, since programs that generate code (OpenJDK 21) refuse to run where the
+/// kernel uses five; and no waiting: who wants another kernel interrupts U-Boot before.
+const EXTLINUX: &str = "U_BOOT_PARAMETERS=\"console=ttyS0 quiet no5lvl\"\nU_BOOT_PROMPT=\"0\"\n";
 const GRUB: &str = "\
 GRUB_DEFAULT=0
 GRUB_TIMEOUT=1
 GRUB_DISTRIBUTOR=Debian
 GRUB_TERMINAL=console
-GRUB_CMDLINE_LINUX=\"console=ttyS0 quiet\"
+GRUB_CMDLINE_LINUX=\"console=ttyS0 quiet no5lvl\"
 GRUB_DISABLE_OS_PROBER=true
 ";
 

@@ -241,6 +241,11 @@ pub fn tests() -> Vec<Test> {
             ],
             both_zero,
         ),
+        new(
+            "SB+lr.aqrls",
+            &["addi a3, a0, 64; sw t1, 0(a0); lr.w.aqrl a1, (a3)", "addi a3, a0, 64; sw t1, 0(a3); lr.w.aqrl a1, (a0)"],
+            both_zero,
+        ),
         // Message passing.
         new(
             "MP+fence.w.w+fence.r.r",
@@ -279,6 +284,12 @@ pub fn tests() -> Vec<Test> {
                 "sw t1, 0(a0); fence w, w; sw t1, 64(a0)",
                 "lw a4, 0(a0); lw a1, 64(a0); xor a3, a1, a1; add a3, a3, a0; lw a2, 0(a3)",
             ],
+            stale,
+        ),
+        new(
+            // What was loaded before the fence does not stand for what is loaded after it.
+            "MP+fence.w.w+load-fence.r.r",
+            &["sw t1, 0(a0); fence w, w; sw t1, 64(a0)", "lw a4, 0(a0); lw a1, 64(a0); fence r, r; lw a2, 0(a0)"],
             stale,
         ),
         new(

@@ -7,6 +7,8 @@ mod command;
 #[cfg(unix)]
 mod debugger;
 mod elf;
+#[cfg(target_os = "linux")]
+mod idle;
 mod images;
 #[cfg(unix)]
 mod power_key;

@@ -157,7 +157,7 @@ fn information(hart: &Hart, index: u64) -> SbiRet<u64> {
     const WIDTH: u64 = 63 << 12;
     match usize::try_from(index) {
         Ok(index) if !has_counter(hart, index) => SbiRet::invalid_param(),
-        Ok(index) if index < FIRST_FIRMWARE => SbiRet::success(u64::from(csr::CYCLE) + index as u64 | WIDTH),
+        Ok(index) if index < FIRST_FIRMWARE => SbiRet::success((u64::from(csr::CYCLE) + index as u64) | WIDTH),
         Ok(_) => SbiRet::success(IS_FIRMWARE | WIDTH),
         Err(_) => SbiRet::invalid_param(),
     }

@@ -6,7 +6,7 @@
 //! changes.
 //!
 //! **Overflow** is known in advance for what counts instructions: a run of the engine ends there
-//! ([`Hart::overflow_at`]), and so the interrupt comes with the very instruction. Other events are looked at now and then,
+//! ([`Watched::overflow_at`]), and so the interrupt comes with the very instruction. Other events are looked at now and then,
 //! which the specification allows.
 
 use serde::{Deserialize, Serialize};

@@ -337,12 +337,25 @@ impl Hart {
         self.update_mode();
     }
 
-    /// `fence.i` on this hart: code is looked at again before it runs, and stores that other harts made before are seen.
-    /// Never called inside of translated code, which others may wait for this hart to leave.
+    /// `fence.i` on this hart: stores that other harts made before are seen. Never called inside of translated code, which
+    /// others may wait for this hart to leave. Where no code was written that somebody has decoded, nothing is forgotten:
+    /// whatever was, has raised [`event::CODE`] by the time that all peers have been heard.
     pub(crate) fn fence_instructions(&mut self) {
-        if !self.peers.is_empty() {
+        if self.has_peers() {
             self.wait_for_peers();
         }
+        if self.shared.take_events(event::CODE) != 0 {
+            self.forget_code();
+        }
+    }
+
+    /// Whether the machine has other harts.
+    pub(crate) fn has_peers(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// Has code looked at again before it runs.
+    fn forget_code(&mut self) {
         self.code_generation += 1;
     }
 
@@ -486,15 +499,22 @@ impl Hart {
         self.shared.set_forgotten(ticket);
     }
 
+    fn serve_code_events(&mut self, events: u32) {
+        if events & event::FENCE != 0 {
+            self.fence_instructions();
+        }
+        if events & event::CODE != 0 {
+            self.forget_code();
+        }
+    }
+
     /// Serves what is posted for this hart and takes a due interrupt; a reason to stop, if there is one.
     pub(crate) fn serve_events(&mut self) -> Option<Stop> {
         let events = self.shared.take_events(!event::PAUSE);
         if events & event::REQUEST != 0 {
             self.serve_requests();
         }
-        if events & event::CODE != 0 {
-            self.fence_instructions();
-        }
+        self.serve_code_events(events);
         if events & event::TIMER != 0 {
             // The alarm may ring for a deadline that has been moved on.
             self.arm_supervisor_timer();
@@ -521,9 +541,7 @@ impl Hart {
         if events & event::REQUEST != 0 {
             self.serve_requests();
         }
-        if events & event::CODE != 0 {
-            self.fence_instructions();
-        }
+        self.serve_code_events(events);
         if events & event::TIMER != 0 {
             self.arm_supervisor_timer();
         }
@@ -595,7 +613,7 @@ impl Hart {
         self.reservation = reservation;
         self.shared.change_pending(pending, !pending);
         self.forget_translations();
-        self.fence_instructions();
+        self.forget_code();
         self.watch_counters(0);
         self.arm_supervisor_timer();
         Ok(())

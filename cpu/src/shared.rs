@@ -23,6 +23,8 @@ pub mod event {
     pub const WATCH: u32 = 16;
     /// Guest code that somebody has decoded was written.
     pub const CODE: u32 = 32;
+    /// The hart has executed `fence.i`, which is not done yet.
+    pub const FENCE: u32 = 64;
 }
 
 /// What one hart asks of another; served at the target's next poll.

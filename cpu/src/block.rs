@@ -217,7 +217,7 @@ pub struct Blocks {
     superseded: Vec<Code>,
     /// Instructions in all blocks.
     size: usize,
-    /// The TLB's and `fence.i`'s generations that the jump cache is good for, and their number.
+    /// The TLB's and the code's generations that the jump cache is good for, and their number.
     seen: (u64, u64),
     epoch: u64,
 }

@@ -105,7 +105,7 @@ pub struct Hart {
     pub(crate) masking: Masking,
     pub(crate) data_context: Context,
     pub(crate) fetch_context: Context,
-    /// Counts what makes decoded code unreachable by virtual address: `fence.i`.
+    /// Counts what makes decoded code unreachable by virtual address: writes to it.
     pub(crate) code_generation: u64,
     pub(crate) debug: Debug,
     pub(crate) ram: Ram,

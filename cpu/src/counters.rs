@@ -1,13 +1,13 @@
-//! Counters: `mcycle`, `minstret` and the hardware performance counters (privileged specification §3.1.10 to §3.1.12), and
-//! what Sscofpmf adds: overflow, its interrupt, and counting in some modes alone.
+//! Counters: `mcycle`, `minstret` and the hardware performance counters (privileged specification §3.1.10 to §3.1.12),
+//! and what Sscofpmf adds: overflow, its interrupt, and counting in some modes alone.
 //!
-//! A counter that counts is the difference to one of the hart's own counts, so that counting costs nothing; one that stands
-//! still is its value. It changes from one to the other when `mcountinhibit`, its `mhpmevent` or, with a filter, the mode
-//! changes.
+//! A counter that counts is the difference to one of the hart's own counts, so that counting costs nothing; one that
+//! stands still is its value. It changes from one to the other when `mcountinhibit`, its `mhpmevent` or, with a filter,
+//! the mode changes.
 //!
 //! **Overflow** is known in advance for what counts instructions: a run of the engine ends there
-//! ([`Watched::overflow_at`]), and so the interrupt comes with the very instruction. Other events are looked at now and then,
-//! which the specification allows.
+//! ([`Watched::overflow_at`]), and so the interrupt comes with the very instruction. Other events are looked at now and
+//! then, which the specification allows.
 
 use serde::{Deserialize, Serialize};
 
@@ -210,8 +210,8 @@ impl Hart {
         if self.is_stopped(index) { base } else { base.wrapping_add(self.count_for(index)) }
     }
 
-    /// Has a counter with a value go on as its registers and the mode say. `itself` is 1 if the instruction under way, which
-    /// is yet to be counted, is not to be.
+    /// Has a counter with a value go on as its registers and the mode say. `itself` is 1 if the instruction under way,
+    /// which is yet to be counted, is not to be.
     fn place_counter(&mut self, index: usize, value: u64, itself: u64) {
         let bit = 1 << index;
         if self.stops(index) {
@@ -267,8 +267,8 @@ impl Hart {
         if self.privilege == Privilege::Machine { bits } else { bits & self.csr.mcounteren }
     }
 
-    /// The privilege has changed: counters with a filter stop or go on. `itself` is 1 if that is the work of an instruction
-    /// that will retire, which belongs to the mode that it leaves.
+    /// The privilege has changed: counters with a filter stop or go on. `itself` is 1 if that is the work of an
+    /// instruction that will retire, which belongs to the mode that it leaves.
     pub(crate) fn filter_counters(&mut self, itself: u64) {
         if self.watched.filtered == 0 {
             return;

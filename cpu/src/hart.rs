@@ -27,8 +27,8 @@ pub struct Configuration {
     pub page_table_levels: u32,
     /// Whether an S-mode `ecall` stops the hart for the built-in SBI instead of trapping to M-mode.
     pub built_in_sbi: bool,
-    /// The least privileged mode whose semihosting calls stop the hart, if there are any: an `ebreak` in their sequence of
-    /// instructions is an exception otherwise.
+    /// The least privileged mode whose semihosting calls stop the hart, if there are any: an `ebreak` in their sequence
+    /// of instructions is an exception otherwise.
     pub semihosting: Option<Privilege>,
     /// Where the hart starts after a reset.
     pub reset_vector: u64,
@@ -80,8 +80,8 @@ pub(crate) const NOWHERE: u8 = 32;
 
 /// A hart. Its thread owns it; others reach [`HartShared`].
 pub struct Hart {
-    /// As many as a register field of a decoded instruction can name, so that nobody has to check it. Beyond the 32 there
-    /// is only [`NOWHERE`].
+    /// As many as a register field of a decoded instruction can name, so that nobody has to check it. Beyond the 32
+    /// there is only [`NOWHERE`].
     pub(crate) x: [u64; 256],
     pub(crate) f: [u64; 32],
     /// The address of the next instruction; inside a block, of the block.
@@ -337,9 +337,9 @@ impl Hart {
         self.update_mode();
     }
 
-    /// `fence.i` on this hart: stores that other harts made before are seen. Never called inside of translated code, which
-    /// others may wait for this hart to leave. Where no code was written that somebody has decoded, nothing is forgotten:
-    /// whatever was, has raised [`event::CODE`] by the time that all peers have been heard.
+    /// `fence.i` on this hart: stores that other harts made before are seen. Never called inside of translated code,
+    /// which others may wait for this hart to leave. Where no code was written that somebody has decoded, nothing is
+    /// forgotten: whatever was, has raised [`event::CODE`] by the time that all peers have been heard.
     pub(crate) fn fence_instructions(&mut self) {
         if self.has_peers() {
             self.wait_for_peers();
@@ -443,8 +443,8 @@ impl Hart {
     /// wait: the machine then has every hart serve what is posted for it before any of them goes on.
     ///
     /// It does not matter who set the flag. Who finds it set relies on the announcement being complete, hence the first
-    /// round; and on all answers, hence the second. A store that happened before this call, on whatever hart, has either
-    /// been noted when this returns, or whoever reads the page after its flag was set sees it: the fence here is
+    /// round; and on all answers, hence the second. A store that happened before this call, on whatever hart, has
+    /// either been noted when this returns, or whoever reads the page after its flag was set sees it: the fence here is
     /// ordered before the reader's, as the announcement was not yet seen.
     fn wait_for_peers(&mut self) {
         fence(Ordering::SeqCst);

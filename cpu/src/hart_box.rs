@@ -54,8 +54,8 @@ impl Deref for HartBox {
     type Target = Hart;
 
     fn deref(&self) -> &Hart {
-        // SAFETY: the home holds a hart until it is dropped, and is this box's alone. The reference covers the hart, not
-        // the entries behind it.
+        // SAFETY: the home holds a hart until it is dropped, and is this box's alone. The reference covers the hart,
+        // not the entries behind it.
         unsafe { &(*self.home.as_ptr()).hart }
     }
 }

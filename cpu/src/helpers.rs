@@ -148,8 +148,8 @@ pub(crate) fn pause(_: &mut Hart, _: &Insn) -> Outcome {
 }
 
 pub(crate) fn fence_i(hart: &mut Hart, _: &Insn) -> Outcome {
-    // Served before the next instruction, and not inside of translated code: it may have to wait for other harts. Without
-    // any, all that was stored has been heard of.
+    // Served before the next instruction, and not inside of translated code: it may have to wait for other harts.
+    // Without any, all that was stored has been heard of.
     if hart.has_peers() {
         hart.shared().raise(event::FENCE);
     }

@@ -2,8 +2,8 @@
 //!
 //! Each operation's handler executes it and calls the handler of the next: a chain of tail calls, so that every
 //! instruction has an indirect jump of its own for the host to predict. The end of a block looks the next one up in the
-//! jump cache and goes on there, as long as nobody wants the hart and the chain's length allows. Where the compiler makes
-//! no tail calls (debug builds) the chain is as deep as it is long, so that its length is bounded.
+//! jump cache and goes on there, as long as nobody wants the hart and the chain's length allows. Where the compiler
+//! makes no tail calls (debug builds) the chain is as deep as it is long, so that its length is bounded.
 
 use crate::block::{Blocks, Found, Jumps, MOST_INSTRUCTIONS};
 use crate::code::Cursor;

@@ -1,13 +1,14 @@
 //! Pointer masking (privileged specification, "Pointer Masking Extensions"): loads, stores, atomics and cache-block
-//! operations ignore the upper bits of their addresses, as the mode that they are made for says. Instruction fetches, page
-//! tables and fences do not.
+//! operations ignore the upper bits of their addresses, as the mode that they are made for says. Instruction fetches,
+//! page tables and fences do not.
 //!
 //! **The TLB** keeps masked addresses: the slow path masks before it looks anything up. The quick paths compare addresses
-//! as they come, so that masking costs nothing where it is off. They are right where it is on: what they find was filled
-//! under a masked address, and the address at hand is that one, which masking leaves as it is, as long as the masks of both
-//! moments agree about it. For Sv39, Sv48 and physical addresses of RAM any two masks do: what is a valid address for them
-//! is changed by none. An Sv57 address may be changed by PMLEN 16, so that the coming and going of PMLEN 16 forgets
-//! translations ([`Hart::change_masking`]). Translated code masks addresses itself, if its mode says that there is a mask.
+//! as they come, so that masking costs nothing where it is off. They are right where it is on: what they find was
+//! filled under a masked address, and the address at hand is that one, which masking leaves as it is, as long as the
+//! masks of both moments agree about it. For Sv39, Sv48 and physical addresses of RAM any two masks do: what is a valid
+//! address for them is changed by none. An Sv57 address may be changed by PMLEN 16, so that the coming and going of
+//! PMLEN 16 forgets translations ([`Hart::change_masking`]). Translated code masks addresses itself, if its mode says
+//! that there is a mask.
 
 use crate::csr::{envcfg, mstatus};
 use crate::{Hart, Privilege};

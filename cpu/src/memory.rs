@@ -104,8 +104,8 @@ impl Hart {
     pub(crate) fn load_quick(&self, address: u64, width: Width) -> Option<u64> {
         let tag = tlb::tag(address, width.bytes(), self.data_context);
         let host = probe(&self.tlb.read, address, tag)?;
-        // SAFETY: an entry of the TLB leads to a whole page of RAM (`Hart::fill_tlb` makes all of them), and the tag has
-        // only been met by an address that is aligned, so that all of the access is in that page.
+        // SAFETY: an entry of the TLB leads to a whole page of RAM (`Hart::fill_tlb` makes all of them), and the tag
+        // has only been met by an address that is aligned, so that all of the access is in that page.
         Some(unsafe {
             match width {
                 Width::Byte => self.ram.load_mapped_u8(host).into(),

@@ -1,5 +1,5 @@
-//! Physical memory protection (privileged specification §3.7): 16 entries, granularity of four bytes; with Smepmp, rules
-//! for M-mode too.
+//! Physical memory protection (privileged specification §3.7): 16 entries, granularity of four bytes; with Smepmp,
+//! rules for M-mode too.
 
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +59,8 @@ impl Pmp {
         self.lockdown
     }
 
-    /// Writes the fields of [`lockdown`]: what is sticky stays, and RLB cannot come back while an entry is locked, whether
-    /// that is on or off (§3.1.19).
+    /// Writes the fields of [`lockdown`]: what is sticky stays, and RLB cannot come back while an entry is locked,
+    /// whether that is on or off (§3.1.19).
     pub fn set_lockdown(&mut self, value: u64) {
         let sticky = self.lockdown & (MML | MMWP);
         let any_locked = self.configuration.iter().any(|entry| entry & LOCKED != 0);
@@ -76,8 +76,8 @@ impl Pmp {
         configuration & LOCKED != 0 && !self.has(RLB)
     }
 
-    /// Whether an entry may be given this configuration. R=0 with W=1 is reserved without MML; with it, code of M-mode's
-    /// cannot be added (§3.1.19).
+    /// Whether an entry may be given this configuration. R=0 with W=1 is reserved without MML; with it, code of
+    /// M-mode's cannot be added (§3.1.19).
     fn is_legal(&self, configuration: u8) -> bool {
         if !self.has(MML) {
             return configuration & (READ | WRITE) != WRITE;
@@ -86,8 +86,8 @@ impl Pmp {
         self.has(RLB) || configuration & LOCKED == 0 || machine & EXECUTE == 0
     }
 
-    /// Writes `pmpcfg` register `index`; locked entries keep their configuration, and others what they have where the new
-    /// one is not legal.
+    /// Writes `pmpcfg` register `index`; locked entries keep their configuration, and others what they have where the
+    /// new one is not legal.
     pub fn set_configuration(&mut self, index: usize, value: u64) {
         for (entry, byte) in value.to_le_bytes().into_iter().enumerate() {
             let Some(&configuration) = self.configuration.get(index * 4 + entry) else { return };

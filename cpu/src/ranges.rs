@@ -1,12 +1,12 @@
 //! Range entries: what each access of translated code remembers of the translation that it used last.
 //!
-//! An access has an entry of its own, at a known place: the first virtual address of a run of pages that are contiguous in
-//! RAM and allow the same, how far into it the access may start, and where it is on the host. One subtraction and one
-//! comparison check an access, however large the run is, and misaligned or not.
+//! An access has an entry of its own, at a known place: the first virtual address of a run of pages that are contiguous
+//! in RAM and allow the same, how far into it the access may start, and where it is on the host. One subtraction and
+//! one comparison check an access, however large the run is, and misaligned or not.
 //!
 //! **Validity.** An entry is good for the data privilege that its region was translated for and for the address space
-//! at hand. Whatever forgets translations forgets entries ([`crate::tlb::Tlb`] calls this); those that are not global go
-//! when `satp` changes. S-mode never has an entry for a user page, so that SUM changes nothing. A run that may be
+//! at hand. Whatever forgets translations forgets entries ([`crate::tlb::Tlb`] calls this); those that are not global
+//! go when `satp` changes. S-mode never has an entry for a user page, so that SUM changes nothing. A run that may be
 //! written has no page that anybody listens to. All of a run is covered by one leaf, or by leaves that differ in their
 //! address alone.
 //!

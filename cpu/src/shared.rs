@@ -230,8 +230,8 @@ impl HartShared {
         self.requests.set_served(ticket);
     }
 
-    /// Asks the hart to forget what lets its fast path write to the page of RAM at `offset`. A parked hart is not woken:
-    /// it does so before it executes anything.
+    /// Asks the hart to forget what lets its fast path write to the page of RAM at `offset`. A parked hart is not
+    /// woken: it does so before it executes anything.
     pub(crate) fn ask_to_forget(&self, offset: u64) {
         self.to_forget.post_to(|waiting| match waiting.first() {
             Some(Forget::Everything) => {}

@@ -1,5 +1,5 @@
-//! Log lines on standard error, limited: a guest that does the same wrong thing a million times fills neither the terminal
-//! nor a disk.
+//! Log lines on standard error, limited: a guest that does the same wrong thing a million times fills neither the
+//! terminal nor a disk.
 //!
 //! Each place in the program that logs may write twenty lines in ten seconds. What it has beyond that is counted, and
 //! told in one line when the window is over and somebody logs, or at the end.

@@ -302,8 +302,8 @@ impl Machine {
         for core in &mut self.cores {
             core.hart.serve_requests();
         }
-        // A hart that was waiting for others' answers has them now: a paused machine has no fence under way, and there is
-        // none to be saved.
+        // A hart that was waiting for others' answers has them now: a paused machine has no fence under way, and there
+        // is none to be saved.
         for core in &mut self.cores {
             core.fence.take_if(|fence| fence.is_complete());
         }
@@ -563,8 +563,8 @@ fn run_core(core: &mut Core, common: &Common, budget: u64) -> Stop {
     }
 }
 
-/// Waits until a hart may execute instructions: its remote fence is complete, its semihosting call has been answered, and
-/// the SBI has started it.
+/// Waits until a hart may execute instructions: its remote fence is complete, its semihosting call has been answered,
+/// and the SBI has started it.
 fn make_ready(core: &mut Core, common: &Common) -> Option<Stop> {
     if let Some(stop) = finish_fence(core).or_else(|| finish_call(core, common)) {
         return Some(stop);

@@ -102,8 +102,8 @@ pub(super) const fn dotted<const N: usize>(name: &str) -> [u8; N] {
 /// }
 /// ```
 ///
-/// An instruction with `or Extension` is part of that one too. The mnemonic is the identifier with dots for underscores. `M` is the type of `m` in the semantics. A row that
-/// expands to another one takes its flow too.
+/// An instruction with `or Extension` is part of that one too. The mnemonic is the identifier with dots for
+/// underscores. `M` is the type of `m` in the semantics. A row that expands to another one takes its flow too.
 macro_rules! instructions {
     (
         requires $extension:ident;

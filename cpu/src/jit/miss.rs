@@ -1,9 +1,10 @@
-//! Where an access goes that has missed its run: two functions that all regions share, one for loads and one for stores.
+//! Where an access goes that has missed its run: two functions that all regions share, one for loads and one for
+//! stores.
 //!
 //! They are told of the access in the hart's [`super::state::State::arguments`], as a service is, and preserve all
-//! registers. Where the TLB has the page, they make the access, put the page into the range entry where that may move, and
-//! leave the host's address of the run in [`super::state::State::host`] for the accesses that share the check. All else is
-//! the services'. Once outlined, this is a third less code to compile for each region.
+//! registers. Where the TLB has the page, they make the access, put the page into the range entry where that may move,
+//! and leave the host's address of the run in [`super::state::State::host`] for the accesses that share the check. All
+//! else is the services'. Once outlined, this is a third less code to compile for each region.
 
 use bus::Width;
 use cranelift_codegen::ir::condcodes::IntCC;

@@ -346,8 +346,8 @@ impl Region {
         let mut inner_body = body.clone();
         let mut is_inner = false;
         let latches = || predecessors[head].iter().filter(|latch| from_head[**latch]);
-        // Code lies in the order in which it runs: an edge that leads forward into the loop comes from one around it, if
-        // others lead back.
+        // Code lies in the order in which it runs: an edge that leads forward into the loop comes from one around it,
+        // if others lead back.
         let leads_back = |latch: usize| self.blocks[latch].start >= self.blocks[head].start;
         let has_back = latches().any(|latch| leads_back(*latch));
         for &latch in latches().filter(|latch| !has_back || leads_back(**latch)) {
@@ -372,8 +372,8 @@ impl Region {
     }
 
     /// Finds which registers are at hand at the start of each block: those that are on all ways to it. What an
-    /// innermost loop reads is loaded on the way into it, so that it is at hand all the way round; what only loops around it
-    /// touch is left in memory meanwhile, where it takes no host register from it.
+    /// innermost loop reads is loaded on the way into it, so that it is at hand all the way round; what only loops
+    /// around it touch is left in memory meanwhile, where it takes no host register from it.
     fn find_available(&mut self) -> Edges {
         let mut predecessors = vec![Vec::new(); self.blocks.len()];
         for block in 0..self.blocks.len() {

@@ -42,8 +42,8 @@ fn with(hart: *mut Hart, service: impl FnOnce(&mut Hart, Arguments) -> Result<u6
     host::restore_flags(flags);
 }
 
-/// Lends the hart to a service that leaves the host's floating-point flags alone, or is to. Where that traps, the answer
-/// is `trapped`.
+/// Lends the hart to a service that leaves the host's floating-point flags alone, or is to. Where that traps, the
+/// answer is `trapped`.
 fn lend(hart: *mut Hart, trapped: u64, service: impl FnOnce(&mut Hart, Arguments) -> Result<u64, Trapped>) {
     // SAFETY: translated code passes the pointer that the engine entered it with, made from the engine's exclusive
     // reference, which is not used until the code returns; the code itself does not touch the hart while it waits for
@@ -82,8 +82,8 @@ pub(super) struct SharedCheck {
 }
 
 impl AccessCode {
-    /// Masks, and places by their lowest bits: the width in bytes; the span; the distance; the entry's number from one on, or
-    /// zero; and in the sign, whether pages may be taken.
+    /// Masks, and places by their lowest bits: the width in bytes; the span; the distance; the entry's number from one
+    /// on, or zero; and in the sign, whether pages may be taken.
     pub const WIDTH: i64 = 0xff;
     pub const FIELD: i64 = 0xfff;
     pub const SPAN: u32 = 8;

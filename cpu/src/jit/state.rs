@@ -68,8 +68,8 @@ pub(super) enum Service {
 /// Number of [`Service`]s.
 pub(super) const SERVICES: usize = Service::AccrueFlags as usize + 1;
 
-/// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give to
-/// the value everywhere, on the hot path too.
+/// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give
+/// to the value everywhere, on the hot path too.
 pub(super) type Arguments = [u64; 5];
 
 /// State that translated code shares with the engine. It is only good while the engine runs.

@@ -1,10 +1,10 @@
 //! Steady loops: innermost loops without helpers, whose addresses go on by the same step each time round.
 //!
-//! How often such a loop may go round before one of its accesses leaves the run of pages that it is in can be told before
-//! it starts. So its head looks at the range entries of all accesses once, and goes into a second copy of the loop for as
-//! many rounds as all of them allow, the budget too. In there nothing can trap and nobody can look at the hart: there are
-//! no checks and no poll, and a register that is overwritten before it is read is not stored each time round. The first
-//! copy does the rounds between two runs, refills the entries, and takes the traps.
+//! How often such a loop may go round before one of its accesses leaves the run of pages that it is in can be told
+//! before it starts. So its head looks at the range entries of all accesses once, and goes into a second copy of the
+//! loop for as many rounds as all of them allow, the budget too. In there nothing can trap and nobody can look at the
+//! hart: there are no checks and no poll, and a register that is overwritten before it is read is not stored each time
+//! round. The first copy does the rounds between two runs, refills the entries, and takes the traps.
 
 use std::collections::BTreeMap;
 
@@ -227,8 +227,8 @@ pub(super) struct Reserved {
 }
 
 impl Translator<'_, '_> {
-    /// Reserves the range entries of a steady loop's accesses, and one for its credit: zero or more where the second copy
-    /// should be tried when the loop is entered, more than zero where it should after a round of the first.
+    /// Reserves the range entries of a steady loop's accesses, and one for its credit: zero or more where the second
+    /// copy should be tried when the loop is entered, more than zero where it should after a round of the first.
     fn reserve(&mut self, steady: &Steady) -> Option<(Vec<usize>, i32)> {
         let credit = self.ranges.next()?;
         let credit = offset::RANGES + (credit * size_of::<Range>()) as i32 + offset::RANGE_PATIENCE;
@@ -258,8 +258,8 @@ impl Translator<'_, '_> {
         self.b.ins().store(self.memory.tlb, more, self.hart, place);
     }
 
-    /// At a steady loop's head, where it has polled: the checks, and the way into the second copy. Goes on where the first
-    /// one is entered. `None` where no range entries are left.
+    /// At a steady loop's head, where it has polled: the checks, and the way into the second copy. Goes on where the
+    /// first one is entered. `None` where no range entries are left.
     pub(super) fn enter_steady(&mut self, index: usize) -> Option<Entered> {
         let steady = &self.region.steady[index];
         let (ranges, credit) = self.reserve(steady)?;
@@ -423,8 +423,8 @@ impl Translator<'_, '_> {
         self.deltas.clear();
     }
 
-    /// Leaves the second copy for a distance from the entry, in the region or not, with `count` instructions of the round
-    /// behind.
+    /// Leaves the second copy for a distance from the entry, in the region or not, with `count` instructions of the
+    /// round behind.
     fn leave_steady(&mut self, entered: &Entered, length: u32, target: i64) {
         let (dirty, unused, values, available, count) =
             (self.dirty, self.unused, self.values, self.available, self.count);

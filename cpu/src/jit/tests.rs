@@ -380,7 +380,8 @@ fn code_written_by_a_device_is_seen_without_a_fence() {
     }
 }
 
-/// Sv39 tables at `BASE + 0x10000`: the pages of two virtual addresses, all rights, and an identity gigapage for the rest.
+/// Sv39 tables at `BASE + 0x10000`: the pages of two virtual addresses, all rights, and an identity gigapage for the
+/// rest.
 struct Tables<'a>(&'a Ram);
 
 impl Tables<'_> {

@@ -3,8 +3,8 @@
 //! Guest registers are the compiler's variables within a region. Before anything that may leave, the registers that
 //! have changed are stored ("flushed"), so that whoever looks at the hart there sees it exact; at the borders of blocks
 //! what is newer than memory stays so as far as all ways to the block have it at hand ([`super::region`]). Accesses in
-//! innermost loops store registers on their slow paths instead. Each access has a range entry ([`crate::ranges`]), which
-//! checks it by a subtraction and a comparison; behind that is the TLB, and behind that a service.
+//! innermost loops store registers on their slow paths instead. Each access has a range entry ([`crate::ranges`]),
+//! which checks it by a subtraction and a comparison; behind that is the TLB, and behind that a service.
 //!
 //! Every loop head and every entry polls the event word by an atomic load. To the optimiser, which merges plain loads
 //! across back edges, that is a fence: a loop sees what other harts store.
@@ -790,8 +790,8 @@ impl<'a> Translator<'a, '_> {
         self.b.ins().iadd(address, delta)
     }
 
-    /// The address of an access as 64 bits, masked if the mode asks for it: then by the TLB alone, as a range entry covers
-    /// an access by its base register.
+    /// The address of an access as 64 bits, masked if the mode asks for it: then by the TLB alone, as a range entry
+    /// covers an access by its base register.
     fn data_address(&mut self, address: V) -> Value {
         let address = self.int(address);
         if !self.masks {

@@ -27,7 +27,8 @@ struct Inner {
     origin: Instant,
     /// What the guest's time is ahead of the host's, in ticks, wrapping.
     offset: AtomicU64,
-    /// The time at which the clock stands still, [`NEVER`] if it runs, [`STOPPING`] for a moment. A virtual clock always stands still.
+    /// The time at which the clock stands still, [`NEVER`] if it runs, [`STOPPING`] for a moment. A virtual clock
+    /// always stands still.
     stands_at: AtomicU64,
     /// Held while the clock is stopped, started or set.
     change: Mutex<()>,

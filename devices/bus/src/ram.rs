@@ -357,8 +357,8 @@ impl Ram {
         Some(())
     }
 
-    /// The `count` doublewords at `offset`, their values in memory order; `None` if they are outside of RAM or misaligned
-    /// and there are any.
+    /// The `count` doublewords at `offset`, their values in memory order; `None` if they are outside of RAM or
+    /// misaligned and there are any.
     fn words(&self, offset: u64, count: usize) -> Option<&[AtomicU64]> {
         if count == 0 {
             return Some(&[]);
@@ -367,8 +367,8 @@ impl Ram {
         if !offset.is_multiple_of(8) {
             return None;
         }
-        // SAFETY: `offset` and the length were just found to be inside the mapping, which lives as long as `self` and is
-        // page-aligned, so that the address is aligned; all accesses to the mapping are atomic.
+        // SAFETY: `offset` and the length were just found to be inside the mapping, which lives as long as `self` and
+        // is page-aligned, so that the address is aligned; all accesses to the mapping are atomic.
         Some(unsafe { std::slice::from_raw_parts(self.host.add(offset as usize).cast::<AtomicU64>(), count) })
     }
 
@@ -382,8 +382,8 @@ impl Ram {
         self.inner.pages.get((offset / PAGE_SIZE) as usize).map_or(0, |page| page.0.load(Ordering::SeqCst))
     }
 
-    /// Who listens to the page at `offset`. Empty outside of RAM. Sequentially consistent: after an atomic store of that
-    /// order the flags say who did not see it; after a plain one that takes a fence.
+    /// Who listens to the page at `offset`. Empty outside of RAM. Sequentially consistent: after an atomic store of
+    /// that order the flags say who did not see it; after a plain one that takes a fence.
     #[inline]
     pub fn flags(&self, offset: u64) -> PageFlags {
         PageState::flags(self.page(offset))

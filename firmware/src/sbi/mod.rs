@@ -3,8 +3,8 @@
 //!
 //! An `ecall` from S-mode stops the hart ([`cpu::Stop::EnvironmentCall`]), and its thread calls [`Sbi::call`], which
 //! answers in `a0` and `a1` and leaves all other registers alone (§3, "Binary Encoding"). There is one file per
-//! extension; what is not here answers `SBI_ERR_NOT_SUPPORTED`. Machine mode runs no code at all: everything that can be
-//! delegated is (`handover`).
+//! extension; what is not here answers `SBI_ERR_NOT_SUPPORTED`. Machine mode runs no code at all: everything that can
+//! be delegated is (`handover`).
 //!
 //! [`Sbi`] is shared by all harts. The state of each hart is behind one short lock, taken for one hart at a time and
 //! never while a hart or a device is called.
@@ -142,7 +142,8 @@ impl Sbi {
         Self { harts: harts.collect(), console }
     }
 
-    /// Starts the boot hart: it enters S-mode at `entry` with its number in a0 and the address of the device tree in a1.
+    /// Starts the boot hart: it enters S-mode at `entry` with its number in a0 and the address of the device tree in
+    /// a1.
     pub fn boot(&self, hart: &mut Hart, entry: u64, device_tree: u64) {
         if let Some(own) = self.own(hart) {
             *own.lock() = HartState { hsm: State::Started, ..HartState::STOPPED };
@@ -235,8 +236,8 @@ fn answer(hart: &mut Hart, reply: Reply) -> Outcome {
     reply.outcome
 }
 
-/// Has the hart execute its `ecall` again, for a call that cannot be answered yet: in between, the hart takes interrupts
-/// and can be paused.
+/// Has the hart execute its `ecall` again, for a call that cannot be answered yet: in between, the hart takes
+/// interrupts and can be paused.
 fn retry(hart: &mut Hart) -> Outcome {
     hart.set_pc(hart.pc().wrapping_sub(ECALL_LENGTH));
     std::thread::yield_now();

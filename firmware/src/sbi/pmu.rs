@@ -1,9 +1,10 @@
-//! Performance monitoring (§11): the hart's counters handed out to the supervisor, and counters of what this firmware does.
+//! Performance monitoring (§11): the hart's counters handed out to the supervisor, and counters of what this firmware
+//! does.
 //!
-//! A hardware counter's number is that of its CSR from `cycle` on; firmware counters come behind them. Which counter has
-//! which event is kept per hart here, what a hardware counter does in the hart's own registers alone. Events are counted by
-//! the hart's programmable counters, which overflow and filter by mode (Sscofpmf); `cycle` and `instret` are handed out
-//! only where there are no others. Snapshots in shared memory are not offered.
+//! A hardware counter's number is that of its CSR from `cycle` on; firmware counters come behind them. Which counter
+//! has which event is kept per hart here, what a hardware counter does in the hart's own registers alone. Events are
+//! counted by the hart's programmable counters, which overflow and filter by mode (Sscofpmf); `cycle` and `instret` are
+//! handed out only where there are no others. Snapshots in shared memory are not offered.
 
 use cpu::extension::Extension;
 use cpu::{Event, HPM_COUNTERS, Hart, hpmevent};

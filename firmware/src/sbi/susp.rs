@@ -1,5 +1,5 @@
-//! System suspension (§13): the last hart that runs goes to sleep until an interrupt wakes it, as a clock's alarm or a key
-//! on the console. Memory keeps what it has; devices are the guest's to quieten.
+//! System suspension (§13): the last hart that runs goes to sleep until an interrupt wakes it, as a clock's alarm or a
+//! key on the console. Memory keeps what it has; devices are the guest's to quieten.
 
 use cpu::Hart;
 use sbi_spec::binary::SbiRet;

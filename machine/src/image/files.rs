@@ -121,8 +121,8 @@ const LABEL: &str = "debian";
 /// The host name. Each user may have many machines: it is not unique, only short.
 const HOST_NAME: &str = "debian";
 
-/// Drivers in the initramfs: what virtual machines have their root file system on. The whole set would make it ten times
-/// as long to load and to unpack.
+/// Drivers in the initramfs: what virtual machines have their root file system on. The whole set would make it ten
+/// times as long to load and to unpack.
 const DRIVERS: [&str; 9] =
     ["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "nvme", "ahci", "ext4", "crc32c_generic"];
 

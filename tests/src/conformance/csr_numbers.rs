@@ -3,8 +3,8 @@
 
 use super::rows::Body;
 
-/// The registers of a hart with F, D, Zicntr, Zihpm, Sscofpmf, Sstc, Smepmp, Smstateen, sixteen PMP entries and RV64's modes M, S and U, and with the
-/// registers by which a debugger sees that there are no triggers.
+/// The registers of a hart with F, D, Zicntr, Zihpm, Sscofpmf, Sstc, Smepmp, Smstateen, sixteen PMP entries and RV64's
+/// modes M, S and U, and with the registers by which a debugger sees that there are no triggers.
 fn present(number: u64) -> bool {
     matches!(
         number,

@@ -199,8 +199,8 @@ fn atomics(body: &mut Body, widths: &[(&str, &str, u32)]) {
     }
 }
 
-/// Compare-and-swap: rows of what memory holds, what is expected, what is to be stored, the result, and what memory holds
-/// afterwards.
+/// Compare-and-swap: rows of what memory holds, what is expected, what is to be stored, the result, and what memory
+/// holds afterwards.
 fn compare_and_swap(body: &mut Body) {
     for (suffix, bits) in [("b", 8), ("h", 16), ("w", 32), ("d", 64)] {
         let expected = |old: u64| {

@@ -444,8 +444,8 @@ pub fn tests() -> Vec<Test> {
             &["sh t1, 0(a0); fence rw, rw; ld a1, 64(a0)", "sd t1, 64(a0); fence rw, rw; lbu a1, 0(a0)"],
             both_zero,
         ),
-        // Code that one hart writes and another runs, by the protocol of "Zifencei": write, fence, tell; hear, fence.i, run.
-        // `li a2, 0; ret` becomes `li a2, 1; ret`.
+        // Code that one hart writes and another runs, by the protocol of "Zifencei": write, fence, tell; hear, fence.i,
+        // run. `li a2, 0; ret` becomes `li a2, 1; ret`.
         Test {
             reset: RESET_CODE,
             instances: 64,

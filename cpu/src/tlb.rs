@@ -14,8 +14,8 @@
 //! are logged and dropped when SUM or the address space ends.
 //!
 //! **Single pages.** A page has one slot whatever its context, so that `sfence.vma` with an address clears three slots.
-//! Entries of superpages are as small as others; a filter of the superpages that any of them is from tells when a flush by
-//! address has to become a full one.
+//! Entries of superpages are as small as others; the set of the superpages that any of them is from tells when a flush
+//! by address has to become a full one. It is exact: a kernel's map of all RAM has a superpage for every 2 MiB.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
@@ -37,6 +37,8 @@ const CONTEXT_SHIFT: u32 = 3;
 const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
 /// Address bits inside of superpages: a 64 KiB range (Svnapot), and a leaf at each level above the lowest.
 const SUPERPAGE_BITS: [u32; 5] = [16, 21, 30, 39, 48];
+/// Superpages that are told apart: 128 GiB in pieces of 2 MiB.
+const MOST_SUPERPAGES: usize = 1 << 16;
 /// Dropped write entries that are logged before the hart should look at them.
 const MOST_DROPPED_WRITES: usize = 256;
 /// Pages that code is cached of before all is looked for again.
@@ -90,8 +92,9 @@ pub struct Tlb {
     current: (u64, Numbers),
     /// Counts full flushes and reuses of numbers: who caches translations of its own compares it.
     generation: u64,
-    /// Hashed superpages that an entry has come from since the last full flush.
-    superpages: [u64; 16],
+    /// Superpages that an entry has come from since the last full flush, by [`Tlb::superpage`]; [`MOST_SUPERPAGES`]
+    /// stand for all.
+    superpages: HashSet<u64, BuildHasherDefault<KeyHasher>>,
     /// Slots of user pages that S-mode reached under SUM.
     user_slots: Vec<(Access, u16)>,
     /// Pages that somebody has cached the way from virtual addresses to code of in this generation: U-mode's with the
@@ -119,7 +122,7 @@ impl Default for Tlb {
             next_number: 1,
             current: (0, [0; 8]),
             generation: 0,
-            superpages: [0; 16],
+            superpages: HashSet::default(),
             user_slots: Vec::new(),
             executed_by_users: HashMap::default(),
             executed_by_others: HashSet::default(),
@@ -229,7 +232,7 @@ impl Tlb {
         self.forget_numbers();
         self.supervisor = [0; 2];
         self.new_generation();
-        self.superpages = [0; 16];
+        self.superpages.clear();
         self.user_slots.clear();
         self.ranges.forget();
     }
@@ -262,11 +265,8 @@ impl Tlb {
     /// Forgets the translations of the page at `address`, but maybe not those of other address spaces than `asid`'s. True
     /// if that took a full flush.
     pub fn flush_page(&mut self, address: u64, asid: Option<u64>) -> bool {
-        let is_noted = |bits: &u32| {
-            let (word, bit) = Self::superpage_bit(address, *bits);
-            self.superpages[word] & bit != 0
-        };
-        if SUPERPAGE_BITS.iter().any(is_noted) {
+        let is_noted = |bits| self.superpages.contains(&Self::superpage(address, bits));
+        if self.superpages.len() == MOST_SUPERPAGES || SUPERPAGE_BITS.into_iter().any(is_noted) {
             self.flush();
             return true;
         }
@@ -293,10 +293,10 @@ impl Tlb {
         false
     }
 
-    /// Where the filter has the superpage of `bits` address bits around `address`.
-    fn superpage_bit(address: u64, bits: u32) -> (usize, u64) {
-        let hash = ((address >> bits) ^ u64::from(bits) << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
-        ((hash / 64) as usize, 1 << (hash % 64))
+    /// The superpage of `bits` address bits around `address`.
+    fn superpage(address: u64, bits: u32) -> u64 {
+        const { assert!(SUPERPAGE_BITS[0] >= 6 && SUPERPAGE_BITS[4] < 64, "the size has room") };
+        address >> bits << 6 | u64::from(bits)
     }
 
     /// Adds a translation of the page of `address` to the page at the host's address `host`.
@@ -313,9 +313,10 @@ impl Tlb {
     /// Notes that somebody caches a translation from the superpage around `address`, under the smallest size that covers
     /// it.
     pub fn note_superpage(&mut self, address: u64, offset_bits: u32) {
-        if let Some(bits) = SUPERPAGE_BITS.into_iter().find(|bits| offset_bits > 12 && offset_bits <= *bits) {
-            let (word, bit) = Self::superpage_bit(address, bits);
-            self.superpages[word] |= bit;
+        if let Some(bits) = SUPERPAGE_BITS.into_iter().find(|bits| offset_bits > 12 && offset_bits <= *bits)
+            && self.superpages.len() < MOST_SUPERPAGES
+        {
+            self.superpages.insert(Self::superpage(address, bits));
         }
     }
 
@@ -437,6 +438,18 @@ mod tests {
             tlb.fill(Access::Read, context, start, 0x1000, bits);
             assert!(tlb.flush_page(start + (1 << bits) - 0x1000, None), "{bits}");
         }
+    }
+
+    #[test]
+    fn superpages_elsewhere_do_not_make_a_flush_a_full_one() {
+        let mut tlb = Tlb::default();
+        let context = tlb.context(8 << 60 | 1, Privilege::User, false);
+        let linear_map = |index: u64| 0xffff_ffd6_0000_0000 + (index << 21);
+        (0..4096).for_each(|index| tlb.fill(Access::Read, context, linear_map(index), 0x1000, 21));
+        assert!(!tlb.flush_page(0x5000, None) && !tlb.flush_page(linear_map(4096), None));
+        assert!(tlb.flush_page(linear_map(4095) + 0x1f_f000, None));
+        (0..MOST_SUPERPAGES as u64 + 1).for_each(|index| tlb.note_superpage(index << 21, 21));
+        assert!(tlb.flush_page(u64::MAX, None), "they are all, when there are too many");
     }
 
     #[test]

@@ -152,6 +152,15 @@ impl Hasher for KeyHasher {
     }
 }
 
+/// Where the epoch is in a context ([`Blocks::context`]).
+const EPOCH_SHIFT: u32 = 16;
+
+/// Whether two contexts are of one epoch: else the older one is never met again.
+#[cfg(feature = "jit")]
+pub fn same_epoch(one: u64, other: u64) -> bool {
+    one >> EPOCH_SHIFT == other >> EPOCH_SHIFT
+}
+
 /// A slot of the jump cache: which block starts at a virtual address in a context.
 #[derive(Clone, Copy, Default)]
 struct Jump {
@@ -303,7 +312,7 @@ impl Blocks {
             self.epoch += 1;
             self.superseded.clear();
         }
-        self.jumps.context = self.epoch << 16 | u64::from(mode) << 10 | fetch_context;
+        self.jumps.context = self.epoch << EPOCH_SHIFT | u64::from(mode) << 10 | fetch_context;
         self.jumps.context
     }
 

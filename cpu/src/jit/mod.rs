@@ -12,6 +12,7 @@ mod arena;
 mod effects;
 mod float;
 mod host;
+mod jumps;
 mod miss;
 mod perf;
 mod region;
@@ -31,14 +32,15 @@ use bus::PAGE_SIZE;
 pub use shared::{CompilerStatistics, JitError, JitOptions, JitShared};
 pub(crate) use state::State;
 
-use crate::block::Found;
+use crate::block::{self, Found};
 use crate::interpreter::{self, Outcome};
 use crate::mmu::Access;
 use crate::{Hart, Interpreter, Stop};
+use jumps::Jumps;
 use region::{NEIGHBOURS, Request};
 pub(crate) use shared::Installed;
 use shared::Presence;
-use state::{JUMPS, Jump, RESERVE, jump_slot};
+use state::RESERVE;
 use translate::result;
 
 /// What one hart's engine did.
@@ -89,7 +91,7 @@ impl std::ops::Add for JitStatistics {
 pub struct Jit {
     shared: Arc<JitShared>,
     interpreter: Interpreter,
-    jumps: Box<[Jump]>,
+    jumps: Jumps,
     presence: Option<Arc<Presence>>,
     /// [`JitShared::generation`] that `jumps` is good for.
     generation: u64,
@@ -117,7 +119,7 @@ impl Jit {
         Self {
             shared,
             interpreter: Interpreter::default(),
-            jumps: vec![Jump::NONE; JUMPS].into(),
+            jumps: Jumps::default(),
             presence: None,
             generation: 0,
             chain,
@@ -139,7 +141,7 @@ impl Jit {
     pub fn run(&mut self, hart: &mut Hart, budget: u64) -> Stop {
         let presence = self.presence.get_or_insert_with(|| self.shared.join(hart.shared())).clone();
         hart.jit.event = hart.shared().event_word() as u64;
-        hart.jit.jumps = self.jumps.as_ptr() as u64;
+        hart.jit.jumps = self.jumps.address();
         assert!(hart.tlb.ranges.are_behind(hart), "the hart has left its place");
         hart.jit.services = self.shared.services();
         let limit = hart.counts.retired.saturating_add(budget);
@@ -261,9 +263,9 @@ impl Jit {
     /// What to run at the hart's `pc`. For translated code the hart is marked as inside.
     #[inline]
     fn code(&mut self, hart: &mut Hart, context: u64, presence: &Presence, left: u64, link: &mut Option<u64>) -> Step {
-        if left > RESERVE as u64 && self.jump(hart.pc, context).is_some() && self.step_inside(hart, presence) {
+        if left > RESERVE as u64 && self.jumps.get(hart.pc, context).is_some() && self.step_inside(hart, presence) {
             // Stepping inside may have emptied the cache.
-            if let Some(code) = self.jump(hart.pc, context) {
+            if let Some(code) = self.jumps.get(hart.pc, context) {
                 return Step::Run(code);
             }
             presence.inside.store(false, Ordering::Release);
@@ -278,7 +280,8 @@ impl Jit {
             // The region is good for the generation that it was found in, or is gone by now.
             let alive = self.shared.installs() == self.interpreter.blocks.get(index).installs;
             if alive {
-                self.jumps[jump_slot(hart.pc)] = Jump::new(hart.pc, context, region.code);
+                let is_alive = |other| block::same_epoch(other, context);
+                self.jumps.insert(hart.pc, context, region.code, is_alive);
                 if let Some(link) = link.take() {
                     self.shared.link(link, &region);
                 }
@@ -287,13 +290,6 @@ impl Jit {
             presence.inside.store(false, Ordering::Release);
         }
         Step::Interpret(found)
-    }
-
-    /// The translated code that the jump cache has for a virtual address.
-    #[inline]
-    fn jump(&self, pc: u64, context: u64) -> Option<u64> {
-        let jump = &self.jumps[jump_slot(pc)];
-        (jump.pc == pc && jump.context == context).then_some(jump.code)
     }
 
     /// Marks the hart as inside of translated code, unless all of it is being given up.
@@ -305,7 +301,7 @@ impl Jit {
         }
         let generation = self.shared.generation();
         if self.generation != generation {
-            self.jumps.fill(Jump::NONE);
+            self.jumps.clear();
             // Other accesses have the entries' numbers now.
             hart.tlb.ranges.forget();
             hart.jit.services = self.shared.services();
@@ -354,8 +350,10 @@ impl Jit {
         }
         // Asked for when it gets hot, and again each time that it has become twice as hot.
         if heat >= asks_at {
-            self.interpreter.blocks.get_mut(index).asks_at = heat.saturating_mul(2);
-            if heat >= self.shared.threshold(offset) {
+            let rests = !self.shared.is_at_rest(offset);
+            let next = if rests { heat.saturating_add(threshold) } else { heat.saturating_mul(2) };
+            self.interpreter.blocks.get_mut(index).asks_at = next;
+            if !rests {
                 self.shared.note_seen(self.interpreter.blocks.take_decoded());
                 let request = self.asked(hart, offset, mode);
                 self.shared.request(request, heat);

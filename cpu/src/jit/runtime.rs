@@ -223,8 +223,8 @@ extern "C" fn carryless_high(hart: *mut Hart) {
     with(hart, |_, [a, b, ..]| Ok((carryless_product(a, b) >> 64) as u64));
 }
 
-/// The addresses of the services, by number, with those of the functions for accesses that miss.
-pub(super) fn services(load: u64, store: u64) -> [u64; SERVICES] {
+/// The addresses of the services, by number, with those of the functions for accesses and jumps that miss.
+pub(super) fn services(load: u64, store: u64, unlinked: u64) -> [u64; SERVICES] {
     let mut services = [0; SERVICES];
     let mut set = |service: Service, address: *const ()| services[service as usize] = address as u64;
     set(Service::Load, load as *const ());
@@ -241,6 +241,7 @@ pub(super) fn services(load: u64, store: u64) -> [u64; SERVICES] {
     set(Service::CarrylessLow, preserving::carryless_low as *const ());
     set(Service::CarrylessHigh, preserving::carryless_high as *const ());
     set(Service::AccrueFlags, host::accrue_flags as *const ());
+    set(Service::Unlinked, unlinked as *const ());
     services
 }
 

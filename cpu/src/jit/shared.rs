@@ -7,12 +7,12 @@
 //!
 //! **Space.** When the arena is full, all code is given up: every hart leaves it, and what is still hot comes back.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bus::{CodeListener, PAGE_SIZE, Ram};
 use cranelift_codegen::Context;
@@ -71,8 +71,11 @@ pub enum JitError {
 /// Requests that wait at most; colder ones are refused.
 const MOST_REQUESTS: usize = 4096;
 
-/// Writes to a page of code that are taken for loading of programs. Beyond them, each doubles what it takes to be hot.
-const FREE_REWRITES: u32 = 8;
+/// How long a page of code is left alone after a write that cost a region, at first and at most: each such write doubles
+/// it, and a few times as long without one ends it. Who patches code while it starts, or fills a page bit by bit, loses
+/// little; who goes on rewriting what runs is interpreted.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
+const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// A translated region.
 pub(crate) struct Installed {
@@ -99,8 +102,30 @@ struct Registry {
     by_links: BTreeMap<u64, Arc<Installed>>,
     /// Addresses of links that lead to the region at a host address.
     incoming: HashMap<u64, Vec<(Arc<Installed>, usize)>>,
-    /// Writes to pages of code.
-    rewrites: HashMap<u64, u32>,
+    /// Pages of regions that were lost because code was written.
+    rests: HashMap<u64, Rest>,
+}
+
+/// When a page has last lost a region, and for how long it is left alone then.
+#[derive(Clone, Copy)]
+struct Rest {
+    since: Instant,
+    length: Duration,
+}
+
+impl Rest {
+    /// The rest after a loss, which may not be the first.
+    fn after(before: Option<Self>, now: Instant) -> Self {
+        let length = match before {
+            Some(Rest { since, length }) if now - since < 8 * length => (2 * length).min(LONGEST_REST),
+            _ => SHORTEST_REST,
+        };
+        Self { since: now, length }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now - self.since >= self.length
+    }
 }
 
 /// Which parcels of each page of RAM a block that has run starts at.
@@ -335,7 +360,8 @@ impl JitShared {
     /// The functions that translated code calls.
     pub(super) fn services(&self) -> [u64; SERVICES] {
         let address = |function: &AtomicU64| function.load(Ordering::Acquire);
-        runtime::services(address(&self.inner.load_miss), address(&self.inner.store_miss))
+        let Inner { load_miss, store_miss, unlinked, .. } = &*self.inner;
+        runtime::services(address(load_miss), address(store_miss), address(unlinked))
     }
 
     /// How many regions have been installed.
@@ -387,11 +413,9 @@ impl JitShared {
         }
     }
 
-    /// How hot a block in the page at an offset in RAM has to be.
-    pub(super) fn threshold(&self, offset: u64) -> u32 {
-        let rewrites = lock(&self.inner.registry).rewrites.get(&(offset / PAGE_SIZE)).copied().unwrap_or(0);
-        let doublings = rewrites.saturating_sub(FREE_REWRITES).min(16);
-        self.inner.options.threshold.saturating_mul(1 << doublings)
+    /// Whether the page at an offset in RAM has not just been written to.
+    pub(super) fn is_at_rest(&self, offset: u64) -> bool {
+        lock(&self.inner.registry).rests.get(&(offset / PAGE_SIZE)).is_none_or(|rest| rest.is_over(Instant::now()))
     }
 
     /// Notes the offsets in RAM of blocks that have run.
@@ -601,9 +625,15 @@ impl Inner {
 impl CodeListener for Inner {
     fn code_changed(&self, page: u64) {
         let mut registry = lock(&self.registry);
-        *registry.rewrites.entry(page / PAGE_SIZE).or_default() += 1;
         let Some(stale) = registry.by_page.remove(&(page / PAGE_SIZE)) else { return };
         let unlinked = self.unlinked.load(Ordering::Acquire);
+        let now = Instant::now();
+        // Also where a region starts that reaches into the page.
+        let starts: HashSet<u64> = stale.iter().map(|region| region.key.0 / PAGE_SIZE).collect();
+        for start in starts {
+            let rest = Rest::after(registry.rests.get(&start).copied(), now);
+            registry.rests.insert(start, rest);
+        }
         for region in &stale {
             for (from, index) in registry.incoming.remove(&region.code).into_iter().flatten() {
                 from.links[index].store(unlinked, Ordering::Release);

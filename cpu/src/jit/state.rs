@@ -3,44 +3,16 @@
 use std::any::Any;
 use std::mem::offset_of;
 
+use super::jumps::Jump;
 use crate::Hart;
 use crate::hart_box::RANGES_OFFSET;
 use crate::isa::{FloatOp, Format, Helper, Insn};
 use crate::ranges::Range;
 use crate::tlb::Entry;
 
-/// Slots of a hart's jump cache.
-pub(super) const JUMPS: usize = 16384;
-
 /// The budget that is kept back: translated code looks at it at loop heads and entries only, and runs at most a
 /// region's length between two looks.
 pub(super) const RESERVE: i64 = super::region::MOST_INSTRUCTIONS as i64 + 12;
-
-/// A slot of the jump cache: which translated code starts at a virtual address in a context.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub(super) struct Jump {
-    /// Virtual address; an odd one matches nothing.
-    pub pc: u64,
-    /// [`State::context`] when it was filled.
-    pub context: u64,
-    /// Host address of the code.
-    pub code: u64,
-    unused: u64,
-}
-
-impl Jump {
-    pub const NONE: Jump = Jump { pc: 1, context: 0, code: 0, unused: 0 };
-
-    pub fn new(pc: u64, context: u64, code: u64) -> Self {
-        Self { pc, context, code, unused: 0 }
-    }
-}
-
-/// The slot of a virtual address.
-pub(super) fn jump_slot(pc: u64) -> usize {
-    (pc >> 1) as usize & (JUMPS - 1)
-}
 
 /// The functions that translated code calls, by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +35,12 @@ pub(super) enum Service {
     CarrylessHigh,
     /// Moves the flags that have accrued on the host to the hart's.
     AccrueFlags,
+    /// Where jumps go that miss the first slot of the jump cache ([`super::translate::unlinked_function`]).
+    Unlinked,
 }
 
 /// Number of [`Service`]s.
-pub(super) const SERVICES: usize = Service::AccrueFlags as usize + 1;
+pub(super) const SERVICES: usize = Service::Unlinked as usize + 1;
 
 /// What a service is told. It travels in memory: a register that a call asks for is one that the allocator would give
 /// to the value everywhere, on the hot path too.

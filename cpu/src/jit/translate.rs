@@ -23,9 +23,10 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::effects::{FlagsAccess, Registers, f_bit, x_bit};
+use super::jumps::Probe;
 use super::region::{Block, End, Op, Region};
 use super::runtime::{AccessCode, PRESERVING, SharedCheck};
-use super::state::{CallSite, FloatSite, JUMPS, Service, Site, offset};
+use super::state::{CallSite, FloatSite, Service, Site, offset};
 use super::steady::{Entered, Reserved, span};
 use crate::block::Mode;
 use crate::csr::mstatus;
@@ -107,7 +108,7 @@ pub(super) struct Memory {
     /// TLB entries.
     pub(super) tlb: MemFlagsData,
     /// Links and jump caches.
-    code: MemFlagsData,
+    pub(super) code: MemFlagsData,
 }
 
 impl Memory {
@@ -558,9 +559,12 @@ impl<'a> Translator<'a, '_> {
     fn leave_indirect(&mut self, target: Value, count: u32) {
         let left = self.left_after(count);
         let none = self.constant(0);
-        let miss = probe_jumps(self.b, self.memory, self.tail_signature, [self.hart, target, none, left]);
+        let parameters = [self.hart, target, none, left];
+        let miss = Probe { memory: self.memory, signature: self.tail_signature, parameters }.first(self.b);
         self.b.switch_to_block(miss);
-        self.leave_to(target, count, result::CONTINUE);
+        let place = offset::SERVICES + 8 * Service::Unlinked as i32;
+        let code = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, place);
+        self.b.ins().return_call_indirect(self.tail_signature, code, &parameters);
     }
 
     /// Leaves at the start of a block if there is an event or the budget runs out.
@@ -1118,30 +1122,6 @@ pub(super) fn probe_tlb(
     (hit, entry)
 }
 
-/// Probes the jump cache for the second of a region's parameters and goes there; returns the label of a miss.
-fn probe_jumps(b: &mut FunctionBuilder, memory: Memory, signature: SigRef, parameters: [Value; 4]) -> Label {
-    let [hart, pc, ..] = parameters;
-    let size = size_of::<super::state::Jump>() as i64;
-    let shifted = b.ins().ishl_imm_s(pc, i64::from(size.trailing_zeros()) - 1);
-    let index = b.ins().band_imm_s(shifted, (JUMPS as i64 - 1) * size);
-    let jumps = b.ins().load(I64, memory.hart, hart, offset::JUMPS);
-    let slot = b.ins().iadd(jumps, index);
-    let (same, hit, miss) = (b.create_block(), b.create_block(), b.create_block());
-    b.set_cold_block(miss);
-    let slot_pc = b.ins().load(I64, memory.code, slot, offset::JUMP_PC);
-    let found = b.ins().icmp(IntCC::Equal, slot_pc, pc);
-    b.ins().brif(found, same, [], miss, []);
-    b.switch_to_block(same);
-    let context = b.ins().load(I64, memory.hart, hart, offset::CONTEXT);
-    let slot_context = b.ins().load(I64, memory.code, slot, offset::JUMP_CONTEXT);
-    let valid = b.ins().icmp(IntCC::Equal, slot_context, context);
-    b.ins().brif(valid, hit, [], miss, []);
-    b.switch_to_block(hit);
-    let code = b.ins().load(I64, memory.code, slot, offset::JUMP_CODE);
-    b.ins().return_call_indirect(signature, code, &parameters);
-    miss
-}
-
 /// The function that enters translated code from the engine: `fn(hart, pc, left, code) -> result`.
 pub(super) fn entry_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
     let mut signature = Signature::new(isa.default_call_conv());
@@ -1163,7 +1143,8 @@ pub(super) fn entry_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderC
     function
 }
 
-/// Where a link leads that leads nowhere yet: to the jump cache, and on a miss to the engine with the link's address.
+/// Where a link leads that leads nowhere yet, and a jump that has missed its first slot: to the jump cache, and on a miss
+/// to the engine with the link's address, which is zero for a jump, as [`result::CONTINUE`] is.
 pub(super) fn unlinked_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
     let mut function = Function::with_name_signature(Default::default(), region_signature());
     let memory = Memory::new(&mut function);
@@ -1174,7 +1155,10 @@ pub(super) fn unlinked_function(isa: &dyn TargetIsa, context: &mut FunctionBuild
     b.switch_to_block(label);
     let p = b.block_params(label).to_vec();
     let parameters = [p[parameter::HART], p[parameter::PC], p[parameter::LINK], p[parameter::LEFT]];
-    let miss = probe_jumps(&mut b, memory, signature, parameters);
+    let probe = Probe { memory, signature, parameters };
+    let miss = probe.first(&mut b);
+    b.switch_to_block(miss);
+    let miss = probe.second(&mut b);
     b.switch_to_block(miss);
     b.ins().store(memory.hart, p[parameter::PC], p[parameter::HART], offset::PC);
     b.ins().store(memory.hart, p[parameter::LEFT], p[parameter::HART], offset::LEFT);

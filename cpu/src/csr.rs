@@ -246,10 +246,11 @@ impl Hart {
         self.has(Extension::Sstc) && envcfg::STCE.get(self.csr.menvcfg) != 0
     }
 
-    /// Arms the S-mode timer's alarm as `stimecmp` says.
+    /// Arms the S-mode timer's alarm as `stimecmp` says. What has passed is pending from now on: an alarm for it would
+    /// ring at once, and again whenever the hart answers, until software moves `stimecmp`.
     pub(crate) fn arm_supervisor_timer(&mut self) {
         let deadline = self.csr.stimecmp;
-        let armed = self.supervisor_timer_compares() && deadline != u64::MAX;
+        let armed = self.supervisor_timer_compares() && deadline != u64::MAX && deadline > self.clock().now();
         self.set_timer_alarm(armed.then_some(deadline));
         self.reconsider_interrupts();
     }
@@ -695,6 +696,30 @@ mod tests {
         assert!(table.windows(2).all(|pair| pair[0].number < pair[1].number));
         let names: std::collections::BTreeSet<_> = table.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), table.len());
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_pending_and_rings_no_more() {
+        use crate::{Configuration, HartShared, extension::ExtensionSet, shared::event};
+        let configuration = Configuration {
+            extensions: ExtensionSet::implemented(),
+            page_table_levels: 3,
+            built_in_sbi: false,
+            semihosting: None,
+            reset_vector: 0,
+        };
+        let bus = bus::AddressSpace::new(bus::Ram::new(0, 0x1000).unwrap());
+        let clock = bus::Clock::manual();
+        let shared = std::sync::Arc::new(HartShared::new(0));
+        let mut hart = Hart::new(configuration, shared, std::sync::Arc::new(bus), clock.clone());
+        hart.csr.menvcfg = envcfg::STCE.set(0, 1);
+        hart.csr.stimecmp = 50;
+        hart.arm_supervisor_timer();
+        assert_eq!((hart.shared().events(), hart.mip()), (0, 0));
+        clock.advance(100);
+        assert_ne!(hart.shared().events() & event::TIMER, 0);
+        assert!(hart.serve_events().is_none());
+        assert_eq!((hart.shared().events(), hart.mip()), (0, 1 << interrupt::STI));
     }
 
     #[test]

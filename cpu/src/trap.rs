@@ -137,20 +137,18 @@ impl Hart {
 
     /// The interrupt that is to be taken now, if any: pending, enabled, and not masked by the mode (§3.1.9).
     pub(crate) fn deliverable_interrupt(&self) -> Option<u32> {
-        let pending = self.mip() & self.csr.mie;
-        if pending == 0 || self.masks_interrupts() {
-            return None;
-        }
         let machine_enabled = self.privilege < Privilege::Machine || mstatus::MIE.get(self.csr.mstatus) != 0;
         let supervisor_enabled = self.privilege < Privilege::Supervisor
             || self.privilege == Privilege::Supervisor && mstatus::SIE.get(self.csr.mstatus) != 0;
-        let to_machine = pending & !self.csr.mideleg;
-        let to_supervisor = pending & self.csr.mideleg;
+        let delegated = self.csr.mideleg;
+        let taken = if machine_enabled { !delegated } else { 0 } | if supervisor_enabled { delegated } else { 0 };
+        // Reading `mip` means reading the time.
+        if self.csr.mie & taken == 0 || self.masks_interrupts() {
+            return None;
+        }
+        let pending = self.mip() & self.csr.mie & taken;
         let first = |set: u64| PRIORITY.into_iter().find(|number| set >> number & 1 != 0);
-        machine_enabled
-            .then(|| first(to_machine))
-            .flatten()
-            .or_else(|| supervisor_enabled.then(|| first(to_supervisor)).flatten())
+        first(pending & !delegated).or_else(|| first(pending & delegated))
     }
 
     /// Takes the interrupt that is due, if any; `pc` is at the next instruction.

@@ -59,7 +59,7 @@ impl Block {
 }
 
 /// The bits of a hart's mode that decide what an encoding means, how it rounds, and what it may access.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mode(u8);
 
 impl Mode {
@@ -86,7 +86,13 @@ impl Mode {
     /// Whether loads and stores are U-mode's.
     #[cfg(feature = "jit")]
     pub fn is_user(self) -> bool {
-        self.0 >> Self::PRIVILEGE_SHIFT & 3 == crate::Privilege::User as u8
+        self.privilege() == crate::Privilege::User as u32
+    }
+
+    /// The privilege of loads and stores, as a number.
+    #[cfg(feature = "jit")]
+    pub fn privilege(self) -> u32 {
+        u32::from(self.0 >> Self::PRIVILEGE_SHIFT & 3)
     }
 
     /// Whether addresses of loads and stores are masked ([`crate::masking`]).

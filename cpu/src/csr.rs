@@ -76,10 +76,10 @@ pub mod mstatus {
     pub const XL_64: u64 = 2;
 
     /// What `sstatus` shows.
-    pub(super) const SUPERVISOR: u64 =
+    pub(crate) const SUPERVISOR: u64 =
         SIE.mask() | SPIE.mask() | SPP.mask() | FS.mask() | SUM.mask() | MXR.mask() | UXL.mask() | SD.mask();
     /// What software can write through `mstatus`.
-    pub(super) const WRITABLE: u64 = SIE.mask()
+    pub(crate) const WRITABLE: u64 = SIE.mask()
         | MIE.mask()
         | SPIE.mask()
         | MPIE.mask()
@@ -250,7 +250,9 @@ impl Hart {
     /// ring at once, and again whenever the hart answers, until software moves `stimecmp`.
     pub(crate) fn arm_supervisor_timer(&mut self) {
         let deadline = self.csr.stimecmp;
-        let armed = self.supervisor_timer_compares() && deadline != u64::MAX && deadline > self.clock().now();
+        let compares = self.supervisor_timer_compares();
+        let armed = compares && deadline != u64::MAX && deadline > self.clock().now();
+        self.timer_is_due = compares && !armed;
         self.set_timer_alarm(armed.then_some(deadline));
         self.reconsider_interrupts();
     }
@@ -414,6 +416,41 @@ macro_rules! csrs {
             Csr { number: $number, name: $name, accessible: $accessible, read: $read, write: $write, index: 0 },
         )*];
     };
+}
+
+/// A register that is storage and nothing more: translated code accesses it itself.
+#[cfg(feature = "jit")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub number: u16,
+    /// Where it is: bytes from the start of the [`Hart`].
+    pub place: usize,
+    /// Whether it holds an instruction's address, of which the lowest bits are zero.
+    pub is_pc: bool,
+}
+
+#[cfg(feature = "jit")]
+const STORED: [Stored; 8] = {
+    use std::mem::offset_of;
+    const fn plain(number: u16, place: usize) -> Stored {
+        Stored { number, place, is_pc: false }
+    }
+    [
+        plain(0x140, offset_of!(Hart, csr.sscratch)),
+        Stored { number: 0x141, place: offset_of!(Hart, csr.sepc), is_pc: true },
+        plain(0x142, offset_of!(Hart, csr.scause)),
+        plain(0x143, offset_of!(Hart, csr.stval)),
+        plain(0x340, offset_of!(Hart, csr.mscratch)),
+        Stored { number: 0x341, place: offset_of!(Hart, csr.mepc), is_pc: true },
+        plain(0x342, offset_of!(Hart, csr.mcause)),
+        plain(0x343, offset_of!(Hart, csr.mtval)),
+    ]
+};
+
+/// The register of a number that is plain storage, if it is.
+#[cfg(feature = "jit")]
+pub(crate) fn stored(number: u16) -> Option<Stored> {
+    STORED.into_iter().find(|stored| stored.number == number)
 }
 
 /// `sip` and `sie` show what is delegated to S-mode.

@@ -15,7 +15,7 @@ use crate::mmu::Access;
 use crate::pmp::Pmp;
 use crate::shared::{Forget, HartShared, Request, event};
 use crate::tlb::{Context, Tlb};
-use crate::trap::{Exception, Trap};
+use crate::trap::{Exception, Trap, interrupt};
 use crate::{Privilege, Trapped, WatchKind};
 
 /// What a hart can do: fixed when the machine is built.
@@ -96,6 +96,11 @@ pub struct Hart {
     pub(crate) counts: Counts,
     pub(crate) watched: Watched,
     pub(crate) reservation: Reservation,
+    /// SIE's bit if an enabled interrupt may be pending without being taken: then setting SIE, too, is more than a change
+    /// of `sstatus`.
+    pub(crate) waiting: u64,
+    /// Whether the S-mode timer's deadline has been found to have passed.
+    pub(crate) timer_is_due: bool,
     /// The trap that the last [`Trapped`] is about.
     pub(crate) trap: Trap,
     /// Why the run ends after this instruction.
@@ -166,6 +171,8 @@ impl Hart {
             data_context: Context::default(),
             fetch_context: Context::default(),
             code_generation: 0,
+            waiting: 0,
+            timer_is_due: false,
             debug: Debug::default(),
             ram: bus.ram().clone(),
             configuration,
@@ -360,10 +367,19 @@ impl Hart {
     }
 
     /// After a change that may have made an interrupt deliverable: has it taken at the next block boundary.
-    pub(crate) fn reconsider_interrupts(&self) {
+    pub(crate) fn reconsider_interrupts(&mut self) {
         if self.deliverable_interrupt().is_some() {
             self.shared.raise(event::INTERRUPT);
         }
+        self.note_waiting_interrupts();
+    }
+
+    /// Keeps [`Hart::waiting`] up to date. Whatever else makes an interrupt pending raises an event, which is polled
+    /// for.
+    pub(crate) fn note_waiting_interrupts(&mut self) {
+        let timer = u64::from(self.timer_is_due) << interrupt::STI;
+        let pending = self.shared.pending() | self.csr.software_pending | timer;
+        self.waiting = if pending & self.csr.mie != 0 { mstatus::SIE.mask() } else { 0 };
     }
 
     /// Writes `fflags` and `frm`, which make the floating-point state dirty.

@@ -153,7 +153,9 @@ impl Hart {
 
     /// Takes the interrupt that is due, if any; `pc` is at the next instruction.
     pub(crate) fn take_interrupt(&mut self) -> bool {
-        let Some(number) = self.deliverable_interrupt() else { return false };
+        let deliverable = self.deliverable_interrupt();
+        self.note_waiting_interrupts();
+        let Some(number) = deliverable else { return false };
         self.counts.interrupts += 1;
         let to_supervisor = self.csr.mideleg >> number & 1 != 0;
         self.enter(CAUSE_INTERRUPT | u64::from(number), 0, to_supervisor);

@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use bus::Width;
 
 use super::steady::Step;
+use super::system::System;
+use crate::block::Mode;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Opcode, Ops};
 
 /// A set of registers: bit `r` is `x<r>`, bit `32 + r` is `f<r>`. `x0` is never in it.
@@ -40,39 +42,6 @@ pub(super) struct Effects {
     pub step: Option<Step>,
 }
 
-/// An access to `fflags` that is worth more than a helper: C libraries save and restore the flags around comparisons.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FlagsAccess {
-    /// `frflags`
-    Read,
-    /// `fsflags`: an integer register replaces the flags.
-    Replace(u8),
-    /// `fsflagsi`
-    ReplaceBy(u8),
-}
-
-impl FlagsAccess {
-    /// The access that an instruction is (Zicsr).
-    pub fn of(insn: &Insn) -> Option<Self> {
-        const SYSTEM: u32 = 0b111_0011;
-        const FFLAGS: u32 = 1;
-        if insn.raw & 0x7f != SYSTEM || insn.raw >> 20 != FFLAGS {
-            return None;
-        }
-        let source = (insn.raw >> 15 & 31) as u8;
-        match insn.raw >> 12 & 7 {
-            0b001 => Some(Self::Replace(source)),
-            0b010 if source == 0 => Some(Self::Read),
-            0b101 => Some(Self::ReplaceBy(source)),
-            _ => None,
-        }
-    }
-
-    fn reads(self) -> Registers {
-        if let Self::Replace(source) = self { x_bit(source) } else { 0 }
-    }
-}
-
 /// A load or store at a register plus a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Access {
@@ -84,13 +53,12 @@ pub(super) struct Access {
 }
 
 impl Effects {
-    /// The effects of an instruction, where floats are on or off.
-    pub fn of(opcode: Opcode, insn: &Insn, floats_on: bool) -> Self {
+    /// The effects of an instruction in a mode.
+    pub fn of(opcode: Opcode, insn: &Insn, mode: Mode) -> Self {
         let mut effects = Self::default();
         let Ok(()) = isa::execute_row(opcode, &mut effects, insn);
-        match FlagsAccess::of(insn).filter(|_| floats_on && effects.clobbers) {
-            // Its place among the floating-point operations counts.
-            Some(access) => Self { reads: access.reads(), writes: x_bit(insn.rd), floats: true, ..Self::default() },
+        match System::of(insn, mode).and_then(System::effects) {
+            Some((reads, floats)) => Self { reads, writes: x_bit(insn.rd), floats, ..Self::default() },
             None => effects,
         }
     }
@@ -272,7 +240,7 @@ mod tests {
 
     fn of(word: u32) -> Effects {
         let (opcode, insn) = isa::decode(word, &ExtensionSet::implemented()).unwrap();
-        Effects::of(opcode, &insn, true)
+        Effects::of(opcode, &insn, Mode::default())
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod runtime;
 mod shared;
 mod state;
 mod steady;
+mod system;
 #[cfg(test)]
 mod tests;
 mod translate;

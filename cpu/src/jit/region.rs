@@ -120,6 +120,8 @@ pub(super) struct Region {
     /// Registers that any instruction names.
     pub touched: Registers,
     pub steady: Vec<Steady>,
+    /// The lowest bits of an instruction's address, which are zero.
+    pub aligned: u64,
     by_start: BTreeMap<i64, usize>,
 }
 
@@ -202,7 +204,7 @@ impl Region {
                 }
                 let Some(word) = reader.word(at) else { break };
                 let Some((opcode, insn)) = decode_for(extensions, request.mode, word) else { break };
-                let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn, !request.mode.floats_are_off()) };
+                let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn, request.mode) };
                 let end = end_of(&op);
                 if let Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target)) = end
                     && target as u64 & aligned != 0
@@ -233,6 +235,7 @@ impl Region {
             floats: ops.values().any(|op| op.effects.floats),
             touched: ops.values().fold(0, |set, op| set | op.effects.reads | op.effects.writes),
             steady: Vec::new(),
+            aligned,
             by_start: BTreeMap::new(),
         };
         let starts = leaders.iter().copied().filter(|start| ops.contains_key(start));

@@ -134,6 +134,9 @@ pub(super) mod offset {
     pub const PC: i32 = of(offset_of!(Hart, pc));
     pub const FFLAGS: i32 = of(offset_of!(Hart, csr.fflags));
     pub const MSTATUS: i32 = of(offset_of!(Hart, csr.mstatus));
+    pub const MENVCFG: i32 = of(offset_of!(Hart, csr.menvcfg));
+    pub const SENVCFG: i32 = of(offset_of!(Hart, csr.senvcfg));
+    pub const WAITING: i32 = of(offset_of!(Hart, waiting));
     pub const RESERVED_OFFSET: i32 = of(offset_of!(Hart, reservation.offset));
     pub const RESERVED_WIDTH: i32 = of(offset_of!(Hart, reservation.width));
     pub const RESERVED_VALUE: i32 = of(offset_of!(Hart, reservation.value));

@@ -22,12 +22,13 @@ use cranelift_codegen::ir::{
 use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
-use super::effects::{FlagsAccess, Registers, f_bit, x_bit};
+use super::effects::{Registers, f_bit, x_bit};
 use super::jumps::Probe;
 use super::region::{Block, End, Op, Region};
 use super::runtime::{AccessCode, PRESERVING, SharedCheck};
 use super::state::{CallSite, FloatSite, Service, Site, offset};
 use super::steady::{Entered, Reserved, span};
+use super::system::System;
 use crate::block::Mode;
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
@@ -139,6 +140,7 @@ pub(super) struct Translator<'a, 'b> {
     user: bool,
     /// Whether addresses are masked.
     masks: bool,
+    pub(super) mode: Mode,
     labels: Vec<Label>,
     exit: Label,
     variables: [Option<Variable>; 64],
@@ -281,6 +283,7 @@ pub(super) fn translate(
         nearest: mode.rounds_to_nearest(),
         user: mode.is_user(),
         masks: mode.masks_pointers(),
+        mode,
         labels,
         exit,
         variables: [None; 64],
@@ -768,7 +771,7 @@ impl<'a> Translator<'a, '_> {
     // Services.
 
     /// Calls a service; its answer.
-    fn service(&mut self, service: Service, arguments: &[Value]) -> Value {
+    pub(super) fn service(&mut self, service: Service, arguments: &[Value]) -> Value {
         for (place, argument) in arguments.iter().enumerate() {
             self.b.ins().store(self.memory.hart, *argument, self.hart, offset::ARGUMENTS + 8 * place as i32);
         }
@@ -789,7 +792,7 @@ impl<'a> Translator<'a, '_> {
     }
 
     /// The host's address of an access that has hit.
-    fn host_address(&mut self, entry: Value, address: Value, table: i32) -> Value {
+    pub(super) fn host_address(&mut self, entry: Value, address: Value, table: i32) -> Value {
         let delta = self.b.ins().load(I64, self.memory.tlb, entry, table + offset::ENTRY_DELTA);
         self.b.ins().iadd(address, delta)
     }
@@ -1066,30 +1069,12 @@ impl<'a> Translator<'a, '_> {
     }
 
     /// Makes `mstatus.FS` dirty.
-    fn dirty_floats(&mut self) {
+    pub(super) fn dirty_floats(&mut self) {
         if !std::mem::replace(&mut self.float_dirty, true) {
             let status = self.b.ins().load(I64, self.memory.hart, self.hart, offset::MSTATUS);
             let status = self.b.ins().bor_imm_s(status, mstatus::FS.mask() as i64);
             self.b.ins().store(self.memory.hart, status, self.hart, offset::MSTATUS);
         }
-    }
-
-    /// Reads or replaces `fflags`.
-    fn float_flags(&mut self, i: &Insn, access: FlagsAccess) {
-        let value = match access {
-            FlagsAccess::Read => None,
-            FlagsAccess::Replace(source) => Some(self.x(source)),
-            FlagsAccess::ReplaceBy(value) => Some(V::Const(value.into())),
-        };
-        self.service(Service::AccrueFlags, &[]);
-        let old = self.b.ins().load(I64, self.memory.hart, self.hart, offset::FFLAGS);
-        if let Some(value) = value {
-            let value = self.int(value);
-            let value = self.b.ins().band_imm_s(value, 0x1f);
-            self.b.ins().store(self.memory.hart, value, self.hart, offset::FFLAGS);
-            self.dirty_floats();
-        }
-        self.set_x(i.rd, V::Int(old));
     }
 
     pub(super) fn exact_float(&mut self, i: &Insn, op: FloatOp, format: Format, operands: [V; 3]) -> V {
@@ -1624,11 +1609,15 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn call(&mut self, i: &Insn, helper: Helper) -> Result<(), Infallible> {
-        if let Some(access) = FlagsAccess::of(i).filter(|_| !self.op.effects.clobbers) {
-            self.float_flags(i, access);
-            return Ok(());
+        let system = System::of(i, self.mode);
+        if self.op.effects.clobbers {
+            self.flush();
         }
-        self.flush();
+        let join = match system.map(|system| self.system(i, system)) {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(join)) => Some(join),
+            None => None,
+        };
         let site = Box::new(CallSite { insn: *i, helper });
         let address = self.constant(&raw const *site as i64);
         self.sites.push(site);
@@ -1649,6 +1638,11 @@ impl Ops for Translator<'_, '_> {
         self.b.switch_to_block(leave);
         self.b.ins().return_(&[outcome]);
         self.b.switch_to_block(on);
+        if let Some(join) = join {
+            self.b.ins().jump(join, []);
+            self.b.seal_block(join);
+            self.b.switch_to_block(join);
+        }
         Ok(())
     }
 }

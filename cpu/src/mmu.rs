@@ -287,11 +287,31 @@ impl Hart {
         let context = if access == Access::Execute { self.fetch_context } else { self.data_context };
         let host = self.ram.host_base() as u64 + offset;
         self.tlb.fill(access, context, address, host, found.offset_bits);
+        if privilege == Privilege::User
+            && let Some(leaf) = found.leaf
+            && let Some(other) = Self::other_access(leaf.entry, access)
+            && self.pmp.allows(page, PAGE_SIZE, other, privilege)
+            && (other == Access::Read || self.ram.flags(offset).is_empty())
+            && !self.is_watched(address, 1, other)
+        {
+            self.tlb.fill(other, context, address, host, found.offset_bits);
+        }
         if self.tlb.has_many_dropped_writes() {
             self.shared().raise(crate::event::REQUEST);
         }
         if found.user && privilege == Privilege::Supervisor {
             self.tlb.note_user_page(access, address);
+        }
+    }
+
+    /// The access that a user page also allows as it is, when it is found by a load or a store: data is mostly read and
+    /// written, and one walk serves both. S-mode's pages are left alone: a kernel reads what it will execute where it
+    /// could write it, and a write entry for code counts as a write when it is dropped.
+    fn other_access(entry: u64, access: Access) -> Option<Access> {
+        match access {
+            Access::Read if entry & (pte::W | pte::D) == pte::W | pte::D => Some(Access::Write),
+            Access::Write if entry & pte::R != 0 => Some(Access::Read),
+            _ => None,
         }
     }
 

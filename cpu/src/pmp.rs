@@ -144,8 +144,24 @@ impl Pmp {
 
     /// Whether `privilege` may make the access to all of `length` bytes at guest-physical `address`: the first entry
     /// that matches any byte decides, and must match all of them.
+    #[inline]
     pub fn allows(&self, address: u64, length: u64, access: Access, privilege: Privilege) -> bool {
         let last = address.saturating_add(length - 1);
+        self.is_open_up_to(last) || self.entries_allow(address, last, access, privilege)
+    }
+
+    /// Whether the entries are as [`Pmp::open`] leaves them, which is what most guests run with, and cover all bytes up
+    /// to `last`.
+    #[inline]
+    fn is_open_up_to(&self, last: u64) -> bool {
+        const OPEN: u128 = ((NATURALLY_ALIGNED << MODE_SHIFT | READ | WRITE | EXECUTE) as u128) << (8 * (ENTRIES - 1));
+        u128::from_le_bytes(self.configuration) == OPEN
+            && self.address[ENTRIES - 1] == ADDRESS_MASK
+            && self.lockdown == 0
+            && last >> 2 <= ADDRESS_MASK
+    }
+
+    fn entries_allow(&self, address: u64, last: u64, access: Access, privilege: Privilege) -> bool {
         for index in self.active() {
             let Some((start, end)) = self.range(index) else { continue };
             if last < start || end < address {
@@ -172,6 +188,9 @@ impl Pmp {
     /// Whether one entry, or none, decides for all bytes of `start..start + length`.
     pub fn is_uniform(&self, start: u64, length: u64) -> bool {
         let last = start.saturating_add(length - 1);
+        if self.is_open_up_to(last) {
+            return true;
+        }
         for index in self.active() {
             if let Some((first, end)) = self.range(index)
                 && first <= last

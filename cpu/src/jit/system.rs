@@ -159,7 +159,8 @@ impl Translator<'_, '_> {
         let old = self.b.ins().load(I64, self.memory.hart, self.hart, place);
         if !change.is_none() {
             let value = self.changed(change, old, operand);
-            let value = if register.is_pc { self.b.ins().band_imm_s(value, !(self.region.aligned as i64)) } else { value };
+            let value =
+                if register.is_pc { self.b.ins().band_imm_s(value, !(self.region.aligned as i64)) } else { value };
             self.b.ins().store(self.memory.hart, value, self.hart, place);
         }
         self.set_x(i.rd, V::Int(old));

@@ -852,3 +852,29 @@ fn system_instructions_do_the_same_as_interpreted() {
     }
     assert!(helped * 3 < translated && interrupts > 1000, "{helped} of {translated}, {interrupts} interrupts");
 }
+
+#[test]
+fn one_walk_serves_loads_and_stores_where_the_page_is_dirty() {
+    use bus::{PageFlags, Width};
+    const PAGE: u64 = 8;
+    const ADDRESS: u64 = PAGE * PAGE_SIZE + 0x10;
+    const W: u64 = 1 << 2;
+    const D: u64 = 1 << 7;
+    let after_load = |flags: u64, watch: bool| {
+        let mut machine = paged_machine(EngineKind::Interpreter);
+        let leaf = (DATA >> 12) << 10 | flags | Tables::USER;
+        Tables(&machine.ram).write(Tables::LEAVES + PAGE * 8, leaf);
+        machine.hart.set_privilege(crate::Privilege::User);
+        if watch {
+            machine.ram.set_flag(DATA - BASE, PageFlags::CODE);
+        }
+        assert!(machine.hart.load_virtual(ADDRESS, Width::Double).is_ok());
+        let quick = machine.hart.store_quick(ADDRESS, Width::Double, 1).is_some();
+        (quick, machine.hart.store_virtual(ADDRESS, Width::Double, 1).is_ok())
+    };
+    assert_eq!(after_load(Tables::ALL, false), (true, true));
+    // Svade: the first store to a clean page is a page fault.
+    assert_eq!(after_load(Tables::ALL & !D, false), (false, false));
+    assert_eq!(after_load(Tables::ALL & !W, false), (false, false));
+    assert_eq!(after_load(Tables::ALL, true), (false, true), "somebody listens");
+}

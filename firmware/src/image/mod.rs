@@ -10,6 +10,7 @@
 mod compression;
 mod elf;
 mod identify;
+mod kept;
 mod linux;
 #[cfg(test)]
 pub(crate) mod test_files;
@@ -23,6 +24,7 @@ use bus::Ram;
 
 use crate::quantity::Bytes;
 use compression::Compression;
+pub use kept::Kept;
 
 /// The largest file that is read: more than any kernel with its debug information.
 const MAX_FILE_SIZE: u64 = 2 << 30;
@@ -189,11 +191,11 @@ pub enum Format {
 }
 
 /// A program with its place in RAM.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Program {
     format: Format,
     /// The file, unwrapped.
-    data: Vec<u8>,
+    data: Kept,
     /// Sorted by address, disjoint, inside RAM.
     segments: Vec<Segment>,
     entry: u64,
@@ -223,7 +225,7 @@ impl Program {
         if self.format != Format::Elf {
             return None;
         }
-        let value = elf::symbol(&self.data, name)?;
+        let value = elf::symbol(&self.data.bytes().ok()?, name)?;
         // A symbol may mark the end of a segment.
         let holds = |segment: &&Segment| value.wrapping_sub(segment.virtual_address) <= segment.size;
         let segment = self.segments.iter().find(holds);
@@ -235,13 +237,19 @@ impl Program {
     pub fn place(&self, ram: &Ram) {
         for segment in &self.segments {
             // The segments were checked against the room; another machine's RAM may be smaller, and then stays as it is.
-            let bytes = &self.data[segment.file.clone()];
-            let placed = ram.write(segment.address, bytes);
-            let zeros = segment.address + bytes.len() as u64..segment.address + segment.size;
-            if placed.and_then(|()| clear(ram, zeros)).is_none() {
+            let file = segment.file.start as u64..segment.file.end as u64;
+            let zeros = segment.address + segment.file.len() as u64..segment.address + segment.size;
+            if let Err(error) = self.data.place(ram, file, segment.address) {
+                tracing::error!("a program segment at {:#x} cannot be placed: {error}", segment.address);
+            } else if clear(ram, zeros).is_none() {
                 tracing::error!("a program segment at {:#x} is not in {ram:?}", segment.address);
             }
         }
+    }
+
+    /// Has its bytes wait for the next reset elsewhere than in memory ([`Kept::put_away`]).
+    pub fn put_away(&self) {
+        self.data.put_away();
     }
 
     /// A program that is nothing but its bytes, at [`Room::lowest`], where it also starts; it takes `size` bytes of
@@ -282,7 +290,7 @@ impl Program {
         if !entry.is_multiple_of(2) {
             return Err(entry_error("odd"));
         }
-        Ok(Self { format, data, segments, entry })
+        Ok(Self { format, data: data.into(), segments, entry })
     }
 }
 

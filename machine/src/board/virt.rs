@@ -23,7 +23,7 @@ use devices::virtio::rng::Rng;
 use devices::virtio::worker::Service;
 use devices::virtio::{self, VirtioDevice, VirtioMmio, Worker};
 use firmware::device_tree::{self, Chosen, Cpu};
-use firmware::image::{Program, Room};
+use firmware::image::{Kept, Program, Room};
 use firmware::layout::{self, Layout, LayoutError};
 use firmware::reset_vector::{ROM_BASE, ResetVector};
 use firmware::sbi::Sbi;
@@ -106,7 +106,7 @@ pub enum Boot {
         /// The kernel.
         kernel: Arc<Program>,
         /// Its initial RAM disk.
-        initrd: Option<Arc<Vec<u8>>>,
+        initrd: Option<Arc<Kept>>,
         /// Its command line.
         command_line: String,
     },
@@ -117,14 +117,14 @@ pub enum Boot {
         /// The kernel, if there is one.
         kernel: Option<Arc<Program>>,
         /// Its initial RAM disk.
-        initrd: Option<Arc<Vec<u8>>>,
+        initrd: Option<Arc<Kept>>,
         /// Its command line.
         command_line: String,
     },
 }
 
 impl Boot {
-    fn initrd(&self) -> Option<&Arc<Vec<u8>>> {
+    fn initrd(&self) -> Option<&Arc<Kept>> {
         match self {
             Boot::Bare(_) => None,
             Boot::Kernel { initrd, .. } | Boot::Firmware { initrd, .. } => initrd.as_ref(),
@@ -248,6 +248,21 @@ impl Board {
         &self.start.device_tree
     }
 
+    /// Has a thread move what is not needed before a reset out of memory.
+    pub fn put_away(&self) {
+        let boot = self.start.boot.clone();
+        let put_away = move || {
+            boot.programs().into_iter().for_each(|(_, program)| program.put_away());
+            if let Some(initrd) = boot.initrd() {
+                initrd.put_away();
+            }
+        };
+        // Without a thread it stays where it is.
+        if let Err(error) = std::thread::Builder::new().name("put away".into()).spawn(put_away) {
+            tracing::debug!(%error, "what the machine starts stays in memory");
+        }
+    }
+
     /// Resets the paused machine and loads what it starts again.
     pub fn reset(&mut self) {
         self.machine.reset();
@@ -269,7 +284,9 @@ impl Start {
         };
         place(self.layout.device_tree, &self.device_tree);
         if let (Some(range), Some(initrd)) = (&self.layout.initrd, self.boot.initrd()) {
-            place(range.start, initrd);
+            if let Err(error) = initrd.place(&ram, 0..initrd.len(), range.start) {
+                tracing::error!("the initrd cannot be placed: {error}");
+            }
         }
         if let Boot::Kernel { kernel, .. } = &self.boot {
             let (entry, device_tree) = (kernel.entry(), self.layout.device_tree);
@@ -354,7 +371,7 @@ impl Virt {
         let ranges: Vec<_> = self.boot.programs().iter().map(|(name, program)| (*name, program.range())).collect();
         // The tree grows by the initrd's place; 4 KiB are more than it takes.
         let tree_room = device_tree::with_room(device_tree(None)?).len() as u64 + 0x1000;
-        let initrd_size = self.boot.initrd().map(|initrd| initrd.len() as u64);
+        let initrd_size = self.boot.initrd().map(|initrd| initrd.len());
         let layout = layout::plan(&ram_range(self.memory), &ranges, initrd_size, tree_room)?;
         let device_tree = device_tree::with_room(device_tree(layout.initrd.clone())?);
 

@@ -242,6 +242,7 @@ impl Run {
         let session = Session::open()?;
         let mut board = board(session.console())?;
         session.connect(board.machine.events());
+        board.put_away();
         let shutdown = Shutdown::new(power_key, Duration::from_secs(self.grace));
         let end = gdb::supervise(&mut board, server.as_ref(), self.wait, shutdown)?;
         let statistics = self.stats.then(|| Statistics::of(board.machine.cores()));
@@ -296,7 +297,7 @@ impl Run {
     fn boot(&self) -> anyhow::Result<Boot> {
         let initrd = match &self.initrd {
             None => None,
-            Some(path) => Some(Arc::new(read(path, self.memory, LARGER_THAN_RAM)?)),
+            Some(path) => Some(Arc::new(read(path, self.memory, LARGER_THAN_RAM)?.into())),
         };
         let command_line = self.append.clone().unwrap_or_default();
         let kernel = |room| -> anyhow::Result<Option<Arc<Program>>> {
@@ -328,7 +329,7 @@ impl Run {
         match self.source.quick_start() {
             Ok(files) => Ok(Boot::Kernel {
                 kernel: Arc::new(image::load_kernel(&files.kernel, &room)?),
-                initrd: Some(Arc::new(read(&files.initrd, self.memory, LARGER_THAN_RAM)?)),
+                initrd: Some(Arc::new(read(&files.initrd, self.memory, LARGER_THAN_RAM)?.into())),
                 command_line: self.append.clone().unwrap_or_else(|| QUICK_START_COMMAND_LINE.into()),
             }),
             Err(error) => {

@@ -169,7 +169,7 @@ impl<'a> Parts<'a> {
             .init(include_str!("build.sh"))?;
         Ok(Boot::Kernel {
             kernel: Arc::new(firmware::image::load_kernel(self.kernel.image(), &virt::kernel_room(MEMORY))?),
-            initrd: Some(Arc::new(initramfs.to_bytes()?)),
+            initrd: Some(Arc::new(initramfs.to_bytes()?.into())),
             command_line: COMMAND_LINE.into(),
         })
     }

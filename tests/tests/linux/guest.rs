@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bus::PowerRequest;
 use devices::backend::memory::MemoryBackend;
-use firmware::image::{self, Program};
+use firmware::image::{self, Kept, Program};
 use machine::Event;
 use machine::board::virt::{self, Board, Boot, Slot, Virt};
 use packages::{Settings, Silent};
@@ -40,13 +40,13 @@ pub fn settings() -> Settings {
 }
 
 /// Debian's kernel and the initramfs of the quick start.
-pub fn quick_start() -> (Arc<Program>, Arc<Vec<u8>>) {
-    static FILES: OnceLock<(Arc<Program>, Arc<Vec<u8>>)> = OnceLock::new();
+pub fn quick_start() -> (Arc<Program>, Arc<Kept>) {
+    static FILES: OnceLock<(Arc<Program>, Arc<Kept>)> = OnceLock::new();
     let load = || {
         let files =
             packages::quick_start(&settings()).expect("this test boots Debian's kernel, from a mirror or cached");
         let kernel = image::load_kernel(&files.kernel, &virt::kernel_room(MEMORY)).unwrap();
-        (Arc::new(kernel), Arc::new(std::fs::read(&files.initrd).unwrap()))
+        (Arc::new(kernel), Arc::new(std::fs::read(&files.initrd).unwrap().into()))
     };
     FILES.get_or_init(load).clone()
 }

@@ -283,10 +283,10 @@ impl Start {
             }
         };
         place(self.layout.device_tree, &self.device_tree);
-        if let (Some(range), Some(initrd)) = (&self.layout.initrd, self.boot.initrd()) {
-            if let Err(error) = initrd.place(&ram, 0..initrd.len(), range.start) {
-                tracing::error!("the initrd cannot be placed: {error}");
-            }
+        if let (Some(range), Some(initrd)) = (&self.layout.initrd, self.boot.initrd())
+            && let Err(error) = initrd.place(&ram, 0..initrd.len(), range.start)
+        {
+            tracing::error!("the initrd cannot be placed: {error}");
         }
         if let Boot::Kernel { kernel, .. } = &self.boot {
             let (entry, device_tree) = (kernel.entry(), self.layout.device_tree);

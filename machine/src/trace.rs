@@ -52,13 +52,16 @@ impl<'a> Tracer<'a> {
                 }
             }
         }
+        // Loads come first, whatever the order.
         for accessed in accessed {
-            match accessed {
-                Accessed::Load(address) => write!(self.out, " mem {address:#018x}")?,
-                Accessed::Store(address, width, value) => {
-                    let (value, digits) = (width.zero_extend(*value), 2 * width.bytes() as usize);
-                    write!(self.out, " mem {address:#018x} 0x{value:0digits$x}")?;
-                }
+            if let Accessed::Load(address) = accessed {
+                write!(self.out, " mem {address:#018x}")?;
+            }
+        }
+        for accessed in accessed {
+            if let Accessed::Store(address, width, value) = accessed {
+                let (value, digits) = (width.zero_extend(*value), 2 * width.bytes() as usize);
+                write!(self.out, " mem {address:#018x} 0x{value:0digits$x}")?;
             }
         }
         writeln!(self.out)
@@ -89,10 +92,17 @@ mod tests {
             ..commit
         };
         Tracer::new(&mut out).line(0, &commit).unwrap();
+        let commit = Commit {
+            written: vec![Written::F(1, 2)],
+            accessed: vec![Accessed::Load(8), Accessed::Store(8, Width::Byte, 0x1ff), Accessed::Load(16)],
+            ..commit
+        };
+        Tracer::new(&mut out).line(0, &commit).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "core   0: 3 0x0000000080000000 (0x4501) x10 0x0000000000000000\n\
-             core   0: 3 0x0000000080000000 (0x00532023) c768_mstatus 0x0000000000000001 mem 0x0000000000001000 0xffffffff\n"
+             core   0: 3 0x0000000080000000 (0x00532023) c768_mstatus 0x0000000000000001 mem 0x0000000000001000 0xffffffff\n\
+             core   0: 3 0x0000000080000000 (0x00532023) f1  0x0000000000000002 mem 0x0000000000000008 mem 0x0000000000000010 mem 0x0000000000000008 0xff\n"
         );
     }
 }

@@ -11,7 +11,7 @@ use gdbstub::stub::{DisconnectReason, GdbStubBuilder, MultiThreadStopReason};
 
 use super::server::Stream;
 use super::target::Target;
-use super::transfer;
+use super::transfer::{self, Answer};
 use super::wire::{Framer, Incoming, PACKET_SIZE, Wire, packet};
 
 /// The answer to a packet that cannot be understood: EINVAL.
@@ -117,7 +117,10 @@ impl<'b> Client<'b> {
         let hart = self.memory_of.take().filter(|_| is_transfer && !was_running);
         if let Some((hart, answer)) = hart.and_then(|hart| Some((hart, transfer::answer(target, hart, packet)?))) {
             self.memory_of = Some(hart);
-            self.wire.answer(&answer);
+            match answer {
+                Answer::Text(body) => self.wire.answer(body.as_bytes()),
+                Answer::Memory(data) => self.wire.answer_memory(&data),
+            }
             return Next::Wait;
         }
         target.take_accessed();

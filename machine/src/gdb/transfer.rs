@@ -23,22 +23,56 @@ pub(super) fn is_transfer(packet: &[u8]) -> bool {
     matches!(packet, [b'$', b'm' | b'M' | b'X', ..])
 }
 
+/// What a packet that reads or writes memory is answered.
+pub(super) enum Answer {
+    /// A packet's body.
+    Text(String),
+    /// What was read.
+    Memory(Vec<u8>),
+}
+
 /// The answer to a packet that reads or writes memory of a hart.
-pub(super) fn answer(target: &mut Target<'_>, hart: usize, packet: &[u8]) -> Option<Vec<u8>> {
-    let failure = || format!("E{NO_MEMORY:02x}").into_bytes();
+pub(super) fn answer(target: &mut Target<'_>, hart: usize, packet: &[u8]) -> Option<Answer> {
+    let failure = || Answer::Text(format!("E{NO_MEMORY:02x}"));
     Some(match parse(packet)? {
         Request::Read { address, length } => {
             let mut data = vec![0; length.get()];
             match target.read_memory(hart, address, &mut data) {
                 0 => failure(),
-                count => data[..count].iter().flat_map(|byte| digits(*byte)).collect(),
+                count => {
+                    data.truncate(count);
+                    Answer::Memory(data)
+                }
             }
         }
         Request::Write { address, data } => match target.write_memory(hart, address, &data) {
-            Some(()) => b"OK".to_vec(),
+            Some(()) => Answer::Text("OK".into()),
             None => failure(),
         },
     })
+}
+
+/// Writes bytes as pairs of digits. Where eight or more consist of one digit alone, they are a run: the digit, `*`, and
+/// the number of repetitions plus 29 as a character (gdb's manual, "Overview" of the remote protocol). A debugger takes
+/// longer to read the digits than they take to be made, and much of a memory is zero.
+pub(super) fn write_digits(text: &mut Vec<u8>, data: &[u8]) {
+    /// 96 digits: 97 repetitions are what a run can have at most.
+    const MOST_WORDS: usize = 6;
+    let (words, rest) = data.as_chunks::<8>();
+    let mut at = 0;
+    while let Some(word) = words.get(at) {
+        let [digit, other] = digits(word[0]);
+        if digit == other && *word == [word[0]; 8] {
+            let run = words[at..].iter().take(MOST_WORDS).take_while(|next| *next == word).count();
+            // None of the six characters has a meaning of its own in a packet.
+            text.extend_from_slice(&[digit, b'*', (16 * run - 1) as u8 + 29]);
+            at += run;
+        } else {
+            text.extend_from_slice(word.map(digits).as_flattened());
+            at += 1;
+        }
+    }
+    text.extend(rest.iter().flat_map(|byte| digits(*byte)));
 }
 
 fn parse(packet: &[u8]) -> Option<Request> {
@@ -94,6 +128,42 @@ mod tests {
 
     fn packet(body: &[u8]) -> Vec<u8> {
         [b"$", body, b"#00"].concat()
+    }
+
+    /// What a debugger makes of runs.
+    fn expand(text: &[u8]) -> Vec<u8> {
+        let mut expanded = Vec::new();
+        let mut text = text.iter();
+        while let Some(&character) = text.next() {
+            if character == b'*' {
+                let repetitions = text.next().unwrap() - 29;
+                let last = *expanded.last().unwrap();
+                expanded.extend(std::iter::repeat_n(last, repetitions.into()));
+            } else {
+                expanded.push(character);
+            }
+        }
+        expanded
+    }
+
+    #[test]
+    fn memory_as_digits_and_runs() {
+        let mut text = Vec::new();
+        write_digits(&mut text, &[0, 0, 0, 0, 0, 0, 0, 0, 0x5a, 0xff]);
+        assert_eq!(text, b"0*,5aff");
+        // Runs of every length between other bytes, at every alignment.
+        for length in 0..120 {
+            for (byte, offset) in [(0, 0), (0x77, 3), (0xff, 8), (0x10, 5)] {
+                let data = [vec![0x12; offset], vec![byte; length], vec![0x34; 9]].concat();
+                text.clear();
+                write_digits(&mut text, &data);
+                assert!(text.iter().all(|character| (b' '..=b'|').contains(character) && !b"#$+-".contains(character)));
+                assert_eq!(bytes(&expand(&text)), Some(data));
+            }
+        }
+        text.clear();
+        write_digits(&mut text, &[0; 4096]);
+        assert!(text.len() < 4096 / 15, "{}", text.len());
     }
 
     #[test]

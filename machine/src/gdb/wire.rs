@@ -11,6 +11,7 @@ use std::sync::Arc;
 use gdbstub::conn::Connection;
 
 use super::server::Stream;
+use super::transfer::write_digits;
 
 /// Most bytes in a packet, `$` and checksum included; gdb is told and asks for more memory in several parts.
 pub(super) const PACKET_SIZE: usize = 0x4_0000;
@@ -192,6 +193,25 @@ impl Wire {
         output.last.clear();
         write_packet(&mut output.last, body);
         output.failed |= output.stream.write_all(&output.last).is_err();
+    }
+
+    /// Sends a packet with memory's contents. Parts go out as they are made, so that the client reads meanwhile.
+    pub(super) fn answer_memory(&self, data: &[u8]) {
+        /// Bytes of a part.
+        const PART: usize = 0x2000;
+        let output = &mut *self.0.borrow_mut();
+        output.last.clear();
+        output.last.push(b'$');
+        let (mut sum, mut sent) = (0u8, 0);
+        for part in data.chunks(PART) {
+            let start = output.last.len();
+            write_digits(&mut output.last, part);
+            sum = output.last[start..].iter().fold(sum, |sum, byte| sum.wrapping_add(*byte));
+            output.failed |= output.stream.write_all(&output.last[sent..]).is_err();
+            sent = output.last.len();
+        }
+        output.last.extend_from_slice(format!("#{sum:02x}").as_bytes());
+        output.failed |= output.stream.write_all(&output.last[sent..]).is_err();
     }
 
     /// Sends the last packet again.

@@ -267,6 +267,13 @@ impl Hart {
             }
         }
         let (pc, privilege) = (self.pc, self.privilege);
+        if self.next_breakpoint().is_err() {
+            if let Some(stop) = self.stop.take() {
+                return Step::Stopped(stop);
+            }
+            self.enter_exception();
+            return Step::Trapped;
+        }
         let Ok((opcode, insn)) = self.fetch() else {
             self.enter_exception();
             return Step::Trapped;

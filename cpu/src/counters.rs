@@ -290,7 +290,7 @@ impl Hart {
     pub(crate) fn watch_counters(&mut self, itself: u64) {
         /// How many instructions run at most before counters of other events are looked at.
         const REGARDLESS: u64 = 10_000;
-        self.watched = Watched::NOTHING;
+        self.watched = Watched { overflow_at: self.icount_due(), ..Watched::NOTHING };
         if !self.has(Extension::Sscofpmf) {
             return;
         }
@@ -326,6 +326,7 @@ impl Hart {
     fn look_for_overflows(&mut self) {
         self.collect_overflows(0);
         self.watch_counters(0);
+        self.serve_icount();
     }
 
     /// Notes what has overflowed, before counters are stopped, started or written. `itself` as for

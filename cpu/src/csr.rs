@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::counters::{Counter, HPM_COUNTERS, counter_enabled, hpm_counter_enabled};
 use crate::extension::Extension;
 use crate::trap::interrupt;
+use crate::trigger::Triggers;
 use crate::{Hart, Privilege};
 
 /// A bit field of a CSR.
@@ -165,6 +166,8 @@ pub struct Csrs {
     pub mhpmevent: [u64; HPM_COUNTERS],
     /// Counters that stand still, by `mcountinhibit` or because of the mode.
     pub(crate) stopped: u32,
+    /// Debug triggers.
+    pub triggers: Triggers,
 }
 
 /// One row of the table.
@@ -525,11 +528,11 @@ csrs! {
     };
     0x747 "mseccfg" |h, _| h.has(Extension::Smepmp) || h.has(Extension::Smmpm),
         |h, _| h.csr.mseccfg | h.pmp.lockdown(), |h, _, v| h.write_mseccfg(v);
-    // Debug triggers (Sdtrig): there are none. `tselect` holds only zero, and type 0 in `tdata1` says so.
-    0x7a0 "tselect" always, |_, _| 0, ignore;
-    0x7a1 "tdata1" always, |_, _| 0, ignore;
-    0x7a2 "tdata2" always, |_, _| 0, ignore;
-    0x7a4 "tinfo" always, |_, _| 1, ignore;
+    // Without Sdtrig `tselect` holds only zero, and type 0 in `tdata1` says that there are no triggers.
+    0x7a0 "tselect" always, |h, _| h.read_tselect(), |h, _, v| h.write_tselect(v);
+    0x7a1 "tdata1" always, |h, _| h.read_tdata1(), |h, _, v| h.write_tdata1(v);
+    0x7a2 "tdata2" always, |h, _| h.read_tdata2(), |h, _, v| h.write_tdata2(v);
+    0x7a4 "tinfo" always, |h, _| h.read_tinfo(), ignore;
     0xf11 "mvendorid" always, |_, _| 0, ignore;
     0xf12 "marchid" always, |_, _| 0, ignore;
     0xf13 "mimpid" always, |_, _| 0, ignore;

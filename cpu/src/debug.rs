@@ -18,8 +18,10 @@ use std::sync::Arc;
 use bus::PAGE_SIZE;
 
 use crate::csr::{self, Csr, mstatus, satp};
+use crate::hart::CACHE_BLOCK_SIZE;
 use crate::mmu::{levels, pte};
 use crate::tlb::{self, Entry};
+use crate::trigger::Armed;
 use crate::{Access, Engine, Hart, Privilege, Stop, Trapped};
 
 /// Which accesses a watchpoint is about.
@@ -79,6 +81,8 @@ pub(crate) struct Debug {
     points: Arc<DebugPoints>,
     has_breakpoints: bool,
     has_watchpoints: bool,
+    /// What is armed of the guest's own triggers.
+    pub triggers: Armed,
     /// While a single step is under way.
     step: SingleStep,
 }
@@ -117,9 +121,15 @@ impl Engine {
 impl Hart {
     /// Has the hart stop at these points from its next run on, in place of those before.
     pub fn set_debug_points(&mut self, points: &Arc<DebugPoints>) {
-        self.debug.has_breakpoints = !points.breakpoints.is_empty();
-        self.debug.has_watchpoints = !points.watchpoints.is_empty();
         self.debug.points = points.clone();
+        self.refresh_debug_points();
+    }
+
+    /// The debugger's points or the guest's triggers have changed.
+    pub(crate) fn refresh_debug_points(&mut self) {
+        let Debug { points, triggers, .. } = &self.debug;
+        (self.debug.has_breakpoints, self.debug.has_watchpoints) =
+            (!points.breakpoints.is_empty() || triggers.executes, !points.watchpoints.is_empty() || triggers.accesses);
         self.code_generation += 1;
         self.forget_translations();
     }
@@ -139,15 +149,21 @@ impl Hart {
             self.stop = Some(Stop::Breakpoint);
             return Err(Trapped(()));
         }
-        Ok(next.next().map(|address| address - pc))
+        let next = next.next();
+        if !self.debug.triggers.executes {
+            return Ok(next.map(|address| address - pc));
+        }
+        self.check_execute_triggers()?;
+        Ok(next.into_iter().chain(self.next_execute_trigger()).min().map(|address| address - pc))
     }
 
     /// Whether there is a breakpoint in the page at a virtual address: translated code stays out of it.
     #[inline]
     pub(crate) fn bears_breakpoint(&self, address: u64) -> bool {
-        let first = address & !(PAGE_SIZE - 1);
+        let (first, last) = (address & !(PAGE_SIZE - 1), address | (PAGE_SIZE - 1));
         self.debug.has_breakpoints
-            && self.debug.points.breakpoints.range(first..=first | (PAGE_SIZE - 1)).next().is_some()
+            && (self.debug.points.breakpoints.range(first..=last).next().is_some()
+                || self.has_trigger_in(None, first, last))
     }
 
     /// Whether no translation for an access may be kept of the pages from the one at a virtual address on, because
@@ -155,8 +171,13 @@ impl Hart {
     pub(crate) fn is_watched(&self, address: u64, pages: u64, access: Access) -> bool {
         let first = address & !(PAGE_SIZE - 1);
         let last = first.saturating_add(pages * PAGE_SIZE - 1);
-        self.debug.has_watchpoints
-            && self.debug.points.watchpoints.iter().any(|point| {
+        let triggers = match access {
+            Access::Read => Some(WatchKind::Read),
+            Access::Write => Some(WatchKind::Access),
+            Access::Execute => None,
+        };
+        let is_debuggers = || {
+            self.debug.points.watchpoints.iter().any(|point| {
                 let applies = match access {
                     Access::Read => point.kind != WatchKind::Write,
                     Access::Write => true,
@@ -164,6 +185,9 @@ impl Hart {
                 };
                 applies && point.touched(first, last).is_some()
             })
+        };
+        self.debug.has_watchpoints
+            && (is_debuggers() || triggers.is_some_and(|kind| self.has_trigger_in(Some(kind), first, last)))
     }
 
     /// On the slow path of a data access, before anything else: stops the hart if any of the bytes is watched.
@@ -172,18 +196,24 @@ impl Hart {
         if self.debug.has_watchpoints { self.compare_watchpoints(address, length, kind) } else { Ok(()) }
     }
 
+    /// Before a cache block is managed, which is a store to the guest's triggers and nothing to a debugger.
+    pub(crate) fn check_watched_block(&mut self, block: u64) -> Result<(), Trapped> {
+        if self.debug.triggers.accesses {
+            self.check_access_triggers(block, CACHE_BLOCK_SIZE, WatchKind::Write)?;
+        }
+        Ok(())
+    }
+
     #[cold]
     fn compare_watchpoints(&mut self, address: u64, length: u64, kind: WatchKind) -> Result<(), Trapped> {
-        if self.debug.step.ignores_watchpoints {
-            return Ok(());
-        }
         let last = address.saturating_add(length - 1);
-        let hit = self.debug.points.watchpoints.iter().find_map(|point| {
+        let points = if self.debug.step.ignores_watchpoints { &[][..] } else { &self.debug.points.watchpoints[..] };
+        let hit = points.iter().find_map(|point| {
             let touched = point.touched(address, last).filter(|_| point.kind.includes(kind))?;
             Some(Stop::Watchpoint { address: touched, kind: point.kind })
         });
         match hit {
-            None => Ok(()),
+            None => self.check_access_triggers(address, length, kind),
             Some(stop) => {
                 self.stop = Some(stop);
                 Err(Trapped(()))

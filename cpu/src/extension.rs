@@ -145,6 +145,8 @@ extensions! {
     /// Data-independent execution latency. Nobody can promise it of an emulator: what a host instruction takes is the
     /// host's affair, and some instructions are loops here.
     Zkt "zkt" Name false;
+    /// Debug triggers.
+    Sdtrig "sdtrig" Name true;
     /// Enhancements of physical memory protection.
     Smepmp "smepmp" Name true;
     /// Pointer masking in M-mode.

@@ -201,7 +201,7 @@ impl Hart {
         self.stop = None;
         self.shared.change_pending(0, 1 << crate::trap::interrupt::SSI);
         self.forget_translations();
-        self.watch_counters(0);
+        self.update_triggers();
         self.arm_supervisor_timer();
     }
 
@@ -630,7 +630,7 @@ impl Hart {
         self.shared.change_pending(pending, !pending);
         self.forget_translations();
         self.forget_code();
-        self.watch_counters(0);
+        self.update_triggers();
         self.arm_supervisor_timer();
         Ok(())
     }

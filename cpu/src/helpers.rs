@@ -92,6 +92,7 @@ pub(crate) fn ecall(hart: &mut Hart, _: &Insn) -> Outcome {
         Privilege::User => Exception::EcallFromUser,
         Privilege::Supervisor if hart.configuration.built_in_sbi => {
             hart.stop = Some(Stop::EnvironmentCall);
+            hart.note_trap_for_triggers();
             // An ecall does not retire (§3.3.1); the block will count it.
             hart.counts.retired = hart.counts.retired.wrapping_sub(1);
             return Ok(());
@@ -211,6 +212,7 @@ fn cache_block_control(hart: &Hart, field: crate::csr::Field) -> u64 {
 fn manage_block(hart: &mut Hart, i: &Insn) -> Outcome {
     let address = hart.masked(hart.x(i.rs1.into()));
     let block = address & !(CACHE_BLOCK_SIZE - 1);
+    hart.check_watched_block(block)?;
     let is_fault = |hart: &mut Hart, access| hart.translate(block, CACHE_BLOCK_SIZE, access).err();
     if is_fault(hart, Access::Read).is_none() || is_fault(hart, Access::Write).is_none() {
         return Ok(());

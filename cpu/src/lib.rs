@@ -29,6 +29,7 @@ mod semihosting;
 mod shared;
 mod tlb;
 mod trap;
+mod trigger;
 
 pub use counters::{Counts, Event, HPM_COUNTERS, hpmevent};
 pub use debug::{DebugPoints, Mapping, SingleStep, TlbEntry, WatchKind, Watchpoint};
@@ -41,6 +42,7 @@ pub use jit::{CompilerStatistics, Jit, JitError, JitOptions, JitShared, JitStati
 pub use mmu::{Access, Fault};
 pub use shared::{HartShared, Request, event};
 pub use trap::{CAUSE_INTERRUPT, Exception, Privilege, interrupt};
+pub use trigger::{TRIGGERS, Triggers};
 
 /// Proof that an instruction did not finish: the hart holds the trap that it raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

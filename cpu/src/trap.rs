@@ -102,11 +102,22 @@ impl Hart {
         let Trap { exception, value } = self.trap;
         self.counts.exceptions += 1;
         let cause = exception as u64;
-        self.enter(cause, value, self.privilege <= Privilege::Supervisor && self.csr.medeleg >> cause & 1 != 0);
+        let triggers = self.matches_exception_trigger(cause);
+        self.enter(cause, value, self.delegates(cause));
+        if triggers && self.fires_in_handler() {
+            let cause = Exception::Breakpoint as u64;
+            self.enter(cause, 0, self.delegates(cause));
+        }
+    }
+
+    /// Whether S-mode handles an exception in the current mode.
+    fn delegates(&self, cause: u64) -> bool {
+        self.privilege <= Privilege::Supervisor && self.csr.medeleg >> cause & 1 != 0
     }
 
     /// Enters a handler with `pc` as the address to return to (§3.1.6.1, §4.1.1).
     fn enter(&mut self, cause: u64, value: u64, to_supervisor: bool) {
+        self.note_trap_for_triggers();
         let csr = &mut self.csr;
         let vector = if to_supervisor {
             csr.sepc = self.pc;

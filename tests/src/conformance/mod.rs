@@ -53,12 +53,12 @@ macro_rules! written {
 /// The programs written by hand.
 const WRITTEN: &[(&str, &str)] = written! {
     "encodings" "rv64i_control" "zalrsc" "zicsr" "privileged" "pmp" "interrupts" "paging_spaces" "counters" "counters_exact" "c_control" "fd_memory" "traps" "strict"
-    "pointer_masking" "pointer_masking_modes" "smstateen" "sscofpmf" "sscofpmf_exact"
+    "pointer_masking" "pointer_masking_modes" "smstateen" "sscofpmf" "sscofpmf_exact" "triggers" "triggers_strict"
 };
 
 /// Programs that assert what QEMU does otherwise, or what only a hart with exactly our extensions does.
 const NOT_JUDGED: &[&str] =
-    &["strict", "paging_strict", "csr_absent", "counters_exact", "pointer_masking", "sscofpmf_exact"];
+    &["strict", "paging_strict", "csr_absent", "counters_exact", "pointer_masking", "sscofpmf_exact", "triggers_strict"];
 
 /// All programs.
 pub fn programs() -> Vec<Program> {

@@ -323,3 +323,72 @@ fn page_tables_are_shown_and_endless_ones_given_up() {
     assert!(hart.mappings(10_000, &mut |_| ()), "three levels of it end");
     assert!(!hart.mappings(1_000, &mut |_| ()));
 }
+
+/// A loop with an instruction and a load that triggers of the program's own are about. Its handler skips what has led to
+/// it, and counts in s2.
+const TRIGGERED: &str = "
+                la      t0, handler
+                csrw    mtvec, t0
+                csrsi   mstatus, 8
+                la      t0, place
+                csrw    tdata2, t0
+                li      t1, 0x6000000000000044
+                csrw    tdata1, t1
+                csrwi   tselect, 1
+                la      t0, data
+                csrw    tdata2, t0
+                li      t1, 0x6000000000000041
+                csrw    tdata1, t1
+                li      s2, 0
+    again:      addi    s0, s0, 1
+    place:      xori    s1, s1, 1
+    load:       ld      a0, 0(t0)
+                j       again
+    handler:    csrr    s3, mepc
+                addi    s3, s3, 4
+                csrw    mepc, s3
+                addi    s2, s2, 1
+                mret
+    data:       .dword  0
+";
+
+#[test]
+fn a_debuggers_points_and_the_guests_triggers_do_not_clash() {
+    const S2: usize = 18;
+    for kind in engines() {
+        let mut machine = Machine::new(kind, TRIGGERED);
+        let [place, load, handler, data] = ["place", "load", "handler", "data"].map(|name| machine.symbol(name));
+        assert_eq!(machine.run(5_000), Stop::Budget);
+        let fired = machine.hart.x(S2);
+        assert!(fired > 500, "{kind:?}: {fired}");
+        // The debugger comes first; what the guest wants follows when it goes on.
+        let watchpoint = Watchpoint { start: data, length: 8, kind: WatchKind::Read };
+        machine.set(&[place], &[watchpoint]);
+        for _ in 0..3 {
+            assert_eq!((machine.run(5_000), machine.hart.pc()), (Stop::Breakpoint, place), "{kind:?}");
+            machine.step_on();
+            assert_eq!((machine.hart.pc(), machine.hart.csrs().mepc), (handler, place), "{kind:?}");
+            let stop = Stop::Watchpoint { address: data, kind: WatchKind::Read };
+            assert_eq!((machine.run(5_000), machine.hart.pc()), (stop, load), "{kind:?}");
+            machine.step_on();
+            assert_eq!((machine.hart.pc(), machine.hart.csrs().mtval), (handler, data), "{kind:?}");
+        }
+        // Without a debugger, and in another machine, the triggers stay.
+        machine.set(&[], &[]);
+        let before = machine.hart.x(S2);
+        assert_eq!(machine.run(5_000), Stop::Budget);
+        assert!(machine.hart.x(S2) > before + 500, "{kind:?}");
+        let mut other = Machine::new(kind, TRIGGERED);
+        other.hart.restore(machine.hart.save()).unwrap();
+        let before = other.hart.x(S2);
+        assert_eq!(other.run(5_000), Stop::Budget);
+        assert!(other.hart.x(S2) > before + 500, "{kind:?}");
+        // A reset takes them away.
+        other.hart.reset();
+        assert_eq!(other.hart.inspect_csr(0x7a1), Some(0xf << 60));
+        other.hart.edit_csr(0x300, 1 << 3).unwrap();
+        other.hart.set_pc(place);
+        other.step_on();
+        assert_eq!(other.hart.pc(), load, "{kind:?}");
+    }
+}

@@ -57,8 +57,15 @@ const WRITTEN: &[(&str, &str)] = written! {
 };
 
 /// Programs that assert what QEMU does otherwise, or what only a hart with exactly our extensions does.
-const NOT_JUDGED: &[&str] =
-    &["strict", "paging_strict", "csr_absent", "counters_exact", "pointer_masking", "sscofpmf_exact", "triggers_strict"];
+const NOT_JUDGED: &[&str] = &[
+    "strict",
+    "paging_strict",
+    "csr_absent",
+    "counters_exact",
+    "pointer_masking",
+    "sscofpmf_exact",
+    "triggers_strict",
+];
 
 /// All programs.
 pub fn programs() -> Vec<Program> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::callsite::Identifier;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
@@ -26,13 +27,26 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[must_use]
 pub struct Logging(Arc<Limiter>);
 
+/// The crates that a level is about. Others log what only their own developers can read, the JIT's compiler most of all.
+const OWN: [&str; 7] = ["vervet", "machine", "cpu", "devices", "bus", "firmware", "packages"];
+
 /// Starts to log to standard error, from the level on that `VERVET_LOG` names: warnings, if it names none.
 pub fn start() -> Logging {
-    let filter = EnvFilter::try_from_env("VERVET_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = filter(std::env::var("VERVET_LOG").ok().as_deref());
     let limiter = Arc::new(Limiter::default());
     let format = Limited { format: tracing_subscriber::fmt::format().without_time(), limiter: limiter.clone() };
     tracing_subscriber::fmt().event_format(format).with_env_filter(filter).with_writer(std::io::stderr).init();
     Logging(limiter)
+}
+
+/// What is logged. Targets that the user names are taken as they are; a level alone is for our own crates.
+fn filter(setting: Option<&str>) -> EnvFilter {
+    let given = setting.unwrap_or("warn").trim();
+    let Ok(level) = given.parse::<LevelFilter>() else {
+        return EnvFilter::try_new(given).unwrap_or_else(|_| EnvFilter::new("warn"));
+    };
+    let own = OWN.map(|name| format!("{name}={level}")).join(",");
+    EnvFilter::new(format!("{},{own}", level.min(LevelFilter::WARN)))
 }
 
 impl Drop for Logging {
@@ -143,6 +157,25 @@ mod tests {
     }
 
     /// A million mistakes make twenty lines; another place still has its own.
+    #[test]
+    fn a_level_is_for_our_own_crates() {
+        let directives = |setting| {
+            let text = filter(setting).to_string();
+            let mut parts: Vec<String> = text.split(',').map(str::to_owned).collect();
+            parts.sort();
+            parts
+        };
+        let debug = directives(Some("debug"));
+        assert!(debug.contains(&"warn".into()) && debug.contains(&"cpu=debug".into()), "{debug:?}");
+        assert_eq!(debug.len(), 1 + OWN.len());
+        assert!(directives(Some("off")).iter().all(|part| part.ends_with("off")));
+        assert_eq!(directives(Some("cranelift_codegen=debug,info")), ["cranelift_codegen=debug", "info"]);
+        // What is none, and nothing, are warnings.
+        for setting in [Some("cpu=loud"), None] {
+            assert!(directives(setting).contains(&"warn".into()), "{setting:?}");
+        }
+    }
+
     #[test]
     fn a_flood_is_cut_off_and_counted() {
         let (output, limiter) = (Output::default(), Arc::new(Limiter::default()));

@@ -24,6 +24,10 @@ use portable_atomic::AtomicU128;
 
 use crate::Width;
 
+mod scattered;
+
+pub use scattered::{Piece, Scattered};
+
 /// The granule of translation and of [`PageFlags`], in bytes.
 pub const PAGE_SIZE: u64 = 4096;
 

@@ -5,8 +5,10 @@
 //! wait at the same time. A flush covers every write that was completed before it was made available (§5.2.6.1): the
 //! disk's flush covers what has returned before it begins.
 //!
-//! Data passes through a bounded buffer: guest memory is touched under the session's lock only, the disk without it.
-//! Requests of an ended session that are still at the disk (`Flights`) hold up those of the next: no old write falls
+//! What the host has in its memory, or takes into it, is copied from and to guest memory by the host, without a buffer
+//! between; a reset waits for that. What waits for the host's disk passes through a bounded buffer: guest memory is
+//! touched under the session's lock then, the disk without it, so that no reset waits for a disk. Requests of an ended
+//! session that are still at the disk (`Flights`) hold up those of the next: no old write falls
 //! on a new one.
 
 use std::io;
@@ -199,6 +201,20 @@ impl Request<'_> {
         self.copy(|ram| self.chain.writable.write(ram, at, bytes))
     }
 
+    /// Reads what the host has in memory into the data buffers, of `length` bytes in all, from `at`; `offset` is where the
+    /// data begins on the disk. Returns how many bytes, whole sectors.
+    fn read_now(&self, disk: &dyn Disk, offset: u64, at: u64, length: u64) -> Result<u64, Failure> {
+        let access = self.port.access(self.generation).ok_or(Failure::Dropped)?;
+        let count = disk.read_now(offset + at, &self.chain.writable.run(access.ram()).part(at, length - at))?;
+        Ok(count - count % spec::SECTOR_SIZE)
+    }
+
+    /// Writes the data buffers, of `length` bytes, to the disk at `offset`.
+    fn write_from(&self, disk: &dyn Disk, offset: u64, length: u64) -> Result<(), Failure> {
+        let access = self.port.access(self.generation).ok_or(Failure::Dropped)?;
+        Ok(disk.write_from(offset, &self.chain.readable.run(access.ram()).part(spec::HEADER_SIZE, length))?)
+    }
+
     fn copy(&self, copy: impl FnOnce(&bus::Ram) -> Option<()>) -> Result<(), Failure> {
         let mut session = self.port.session_of(self.generation).ok_or(Failure::Dropped)?;
         copy(session.ram(self.queue).ok_or(Failure::Dropped)?).ok_or(Failure::Malformed)
@@ -294,13 +310,15 @@ impl Blk {
             spec::T_IN => {
                 let offset = self.range(sector, data_in)?;
                 while *written < data_in {
-                    let piece = &mut buffer[..(data_in - *written).min(BUFFER_SIZE as u64) as usize];
-                    if !self.disk.read_now(offset + *written, piece)? {
+                    let count = request.read_now(&*self.disk, offset, *written, data_in)?;
+                    if count == 0 {
                         wait();
+                        let piece = &mut buffer[..(data_in - *written).min(BUFFER_SIZE as u64) as usize];
                         self.disk.read_at(offset + *written, piece)?;
+                        request.write(*written, piece)?;
+                        *written += piece.len() as u64;
                     }
-                    request.write(*written, piece)?;
-                    *written += piece.len() as u64;
+                    *written += count;
                 }
                 Ok(())
             }
@@ -308,12 +326,14 @@ impl Blk {
                 self.writable()?;
                 let offset = self.range(sector, data_out)?;
                 let mut done = 0;
+                if !self.disk.writes_wait() {
+                    request.write_from(&*self.disk, offset, data_out)?;
+                    done = data_out;
+                }
                 while done < data_out {
                     let piece = &mut buffer[..(data_out - done).min(BUFFER_SIZE as u64) as usize];
                     request.read(spec::HEADER_SIZE + done, piece)?;
-                    if self.disk.writes_wait() {
-                        wait();
-                    }
+                    wait();
                     self.disk.write_at(offset + done, piece)?;
                     done += piece.len() as u64;
                 }
@@ -548,6 +568,7 @@ mod tests {
     use super::super::spec::{feature, mmio as reg, ring, status};
     use super::super::{VirtioDevice, Worker};
     use super::*;
+    use crate::backend::disk::{Format, Options};
 
     const ALL: u64 = u64::MAX;
     const STATUS: u64 = DATA;
@@ -965,6 +986,87 @@ mod tests {
             assert!(notifications <= sent);
             assert_eq!(disk.flushes.load(Ordering::SeqCst), 20_000);
         }
+    }
+
+    #[test]
+    fn a_reset_waits_for_what_the_host_copies() {
+        let disk = TestDisk::new(64, false);
+        disk.cached.store(true, Ordering::SeqCst);
+        for (kind, payload) in [(spec::T_IN, writable(PAYLOAD, 512)), (spec::T_OUT, readable(PAYLOAD, 512))] {
+            let mut driver = machine(&disk, ALL, 16);
+            put_header(&driver, kind, 1);
+            let gate = lock(&disk.gate);
+            let begun = disk.begun.load(Ordering::SeqCst);
+            driver.add(0, &[readable(HEADER, 16), payload, writable(STATUS, 1)]);
+            driver.notify(0);
+            wait_until("the copy", || disk.begun.load(Ordering::SeqCst) > begun);
+            std::thread::scope(|scope| {
+                let reset = scope.spawn(|| driver.write(reg::STATUS, 0));
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(!reset.is_finished());
+                drop(gate);
+                reset.join().unwrap();
+            });
+            let before = driver.bytes(RAM_BASE, RAM_SIZE as usize);
+            settle(&driver);
+            assert!(before == driver.bytes(RAM_BASE, RAM_SIZE as usize), "nothing was written after the reset");
+            assert_eq!(driver.bytes(STATUS, 1), [0xee]);
+        }
+    }
+
+    #[test]
+    fn files_are_read_and_written_in_guest_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().join("base");
+        let content: Vec<u8> = (0..4 << 20).map(|i: u32| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+        std::fs::write(&base, &content).unwrap();
+        let overlay = folder.path().join("overlay");
+        crate::backend::disk::qcow2::create_overlay(&overlay, &base, Some(Format::Raw), None).unwrap();
+        let raw = folder.path().join("raw");
+        std::fs::copy(&base, &raw).unwrap();
+        for (path, format) in [(raw, Format::Raw), (overlay, Format::Qcow2)] {
+            let options = Options { format: Some(format), ..Options::default() };
+            let disk = crate::backend::disk::open(&path, &options).unwrap();
+            let mut driver = Driver::new(Box::new(Worker::new(Blk::new(disk.clone(), "").unwrap()).unwrap()));
+            driver.initialise(ALL, 64);
+            let mut expected = content.clone();
+            // Over the borders of clusters, in odd pieces, part of them where nothing was written and part where it was.
+            for (sector, length) in [(3, 700 << 10), (127, 1024), (128, 65536), (1000, 512), (1000, 900 << 10)] {
+                let at = sector as usize * 512;
+                let bytes: Vec<u8> = (0..length).map(|i| (i % 253 + sector) as u8).collect();
+                driver.ram.write(PAYLOAD + 1, &bytes).unwrap();
+                let pieces = |make: fn(u64, u32) -> Buffer| {
+                    [make(PAYLOAD + 1, 13), make(PAYLOAD + 14, 400), make(PAYLOAD + 414, length as u32 - 413)]
+                };
+                assert_eq!(request(&mut driver, spec::T_OUT, sector, &pieces(readable)), (spec::S_OK, 1));
+                expected[at..at + bytes.len()].copy_from_slice(&bytes);
+                driver.ram.write(PAYLOAD, &vec![0; length as usize + 8192]).unwrap();
+                // More than was written: what is next to it is as it was.
+                let from = sector.saturating_sub(5);
+                let whole = length as u32 + 4096 + 512;
+                let buffers = [writable(PAYLOAD, 4097), writable(PAYLOAD + 4097, whole - 4097)];
+                assert_eq!(request(&mut driver, spec::T_IN, from, &buffers), (spec::S_OK, whole + 1));
+                assert!(driver.bytes(PAYLOAD, whole as usize) == expected[from as usize * 512..][..whole as usize]);
+            }
+            let mut all = vec![0; content.len()];
+            disk.read_at(0, &mut all).unwrap();
+            assert!(all == expected);
+        }
+        assert!(std::fs::read(&base).unwrap() == content, "an overlay leaves its base alone");
+    }
+
+    #[test]
+    fn a_disk_of_a_guessed_format_stays_what_it_is() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let disk = crate::backend::disk::open(file.path(), &Options::default()).unwrap();
+        let mut driver = Driver::new(Box::new(Worker::new(Blk::new(disk, "").unwrap()).unwrap()));
+        driver.initialise(ALL, 16);
+        driver.ram.write(PAYLOAD, &[7; 2048]).unwrap();
+        assert_eq!(request(&mut driver, spec::T_OUT, 0, &[readable(PAYLOAD, 2048)]), (spec::S_OK, 1));
+        driver.ram.write(PAYLOAD, b"QFI\xfb").unwrap();
+        assert_eq!(request(&mut driver, spec::T_OUT, 0, &[readable(PAYLOAD, 2048)]), (spec::S_IOERR, 1));
+        assert_eq!(std::fs::read(file.path()).unwrap()[..2049], [&[7; 2048][..], &[0]].concat());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bus::{Device, InterruptSink, IrqLine, Ram, Width};
+use bus::{Device, InterruptSink, IrqLine, Ram, Scattered, Width};
 
 use super::spec::{feature, mmio as reg, ring, status};
 use super::{VirtioDevice, VirtioMmio};
@@ -344,6 +344,8 @@ pub struct TestDisk {
     pub data: Mutex<Vec<u8>>,
     pub read_only: bool,
     pub failing: AtomicBool,
+    /// Everything is in memory: reads answer at once, writes do not wait.
+    pub cached: AtomicBool,
     /// While locked, disk operations wait.
     pub gate: Mutex<()>,
     /// Operations that have begun.
@@ -360,6 +362,7 @@ impl TestDisk {
             data: Mutex::new(data),
             read_only,
             failing: AtomicBool::new(false),
+            cached: AtomicBool::new(false),
             gate: Mutex::new(()),
             begun: AtomicU32::new(0),
             flushes: AtomicU32::new(0),
@@ -393,6 +396,25 @@ impl Disk for TestDisk {
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> std::io::Result<()> {
         let data = self.operate()?;
         bytes.copy_from_slice(&data[offset as usize..][..bytes.len()]);
+        Ok(())
+    }
+
+    fn read_now(&self, offset: u64, target: &Scattered) -> std::io::Result<u64> {
+        if !self.cached.load(Ordering::SeqCst) {
+            return Ok(0);
+        }
+        let data = self.operate()?;
+        target.write(&data[offset as usize..][..target.len() as usize]).unwrap();
+        Ok(target.len())
+    }
+
+    fn writes_wait(&self) -> bool {
+        !self.cached.load(Ordering::SeqCst)
+    }
+
+    fn write_from(&self, offset: u64, source: &Scattered) -> std::io::Result<()> {
+        assert!(!self.read_only && !self.writes_wait());
+        source.read(&mut self.operate()?[offset as usize..][..source.len() as usize]).unwrap();
         Ok(())
     }
 

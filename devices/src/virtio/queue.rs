@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use bus::Ram;
+use bus::{Piece, Ram, Scattered};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{feature, ring};
@@ -102,17 +102,11 @@ pub struct QueuePosition {
     pub signalled: u16,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Segment {
-    address: u64,
-    length: u32,
-}
-
 /// The buffers of one request in one direction, seen as one run of bytes: the framing is the driver's own business
 /// (§2.7.4.1).
 #[derive(Debug, Default)]
 pub struct Buffers {
-    segments: Vec<Segment>,
+    pieces: Vec<Piece>,
     length: u64,
 }
 
@@ -127,48 +121,28 @@ impl Buffers {
         self.length == 0
     }
 
-    fn push(&mut self, segment: Segment) {
-        self.length += u64::from(segment.length);
-        self.segments.push(segment);
+    fn push(&mut self, piece: Piece) {
+        self.length += piece.length;
+        self.pieces.push(piece);
     }
 
-    /// Calls `copy` with each piece of `length` bytes from `at`: guest-physical address, and range of the run. `None`
-    /// if that leaves the run.
-    fn pieces(
-        &self,
-        at: u64,
-        length: usize,
-        mut copy: impl FnMut(u64, std::ops::Range<usize>) -> Option<()>,
-    ) -> Option<()> {
-        if at > self.length || length as u64 > self.length - at {
-            return None;
-        }
-        let (mut skip, mut done) = (at, 0);
-        for segment in &self.segments {
-            if done == length {
-                break;
-            }
-            let size = u64::from(segment.length);
-            if skip >= size {
-                skip -= size;
-                continue;
-            }
-            let piece = (size - skip).min((length - done) as u64) as usize;
-            copy(segment.address + skip, done..done + piece)?;
-            done += piece;
-            skip = 0;
-        }
-        Some(())
+    /// The run, in guest memory.
+    pub fn run<'a>(&'a self, ram: &'a Ram) -> Scattered<'a> {
+        Scattered::new(ram, &self.pieces)
+    }
+
+    fn run_from<'a>(&'a self, ram: &'a Ram, at: u64) -> Option<Scattered<'a>> {
+        (at <= self.length).then(|| self.run(ram).part(at, u64::MAX))
     }
 
     /// Copies bytes from guest memory, beginning `at` bytes into the run. `None` if they are not all there.
     pub fn read(&self, ram: &Ram, at: u64, bytes: &mut [u8]) -> Option<()> {
-        self.pieces(at, bytes.len(), |address, range| ram.read(address, &mut bytes[range]))
+        self.run_from(ram, at)?.read(bytes)
     }
 
     /// Copies `bytes` to guest memory, beginning `at` bytes into the run. `None` if they do not all fit.
     pub fn write(&self, ram: &Ram, at: u64, bytes: &[u8]) -> Option<()> {
-        self.pieces(at, bytes.len(), |address, range| ram.write(address, &bytes[range]))
+        self.run_from(ram, at)?.write(bytes)
     }
 }
 
@@ -348,11 +322,11 @@ impl Queue {
                 if self.ram.offset(address, u64::from(length)).is_none() {
                     return Err(QueueError::Buffer { address, length });
                 }
-                let segment = Segment { address, length };
+                let piece = Piece { address, length: length.into() };
                 if flags & ring::DESC_F_WRITE != 0 {
-                    chain.writable.push(segment);
+                    chain.writable.push(piece);
                 } else if chain.writable.is_empty() {
-                    chain.readable.push(segment);
+                    chain.readable.push(piece);
                 } else {
                     return Err(QueueError::Order);
                 }
@@ -816,10 +790,10 @@ mod tests {
                 popped += 1;
                 prop_assert!(popped <= heads.len(), "no chain is taken twice");
                 let (readable, writable) = (&chain.readable, &chain.writable);
-                prop_assert!(readable.segments.len() + writable.segments.len() <= usize::from(MAX));
+                prop_assert!(readable.pieces.len() + writable.pieces.len() <= usize::from(MAX));
                 prop_assert!(readable.len() + writable.len() <= u64::from(u32::MAX));
-                for segment in readable.segments.iter().chain(&writable.segments) {
-                    prop_assert!(segment.address >= BASE && segment.address - BASE + u64::from(segment.length) <= SIZE);
+                for piece in readable.pieces.iter().chain(&writable.pieces) {
+                    prop_assert!(piece.address >= BASE && piece.address - BASE + piece.length <= SIZE);
                 }
                 queue.complete(chain.head, 0);
                 queue.take_interrupt();

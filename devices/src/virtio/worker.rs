@@ -1,16 +1,19 @@
 //! Devices that serve their queues on threads of their own or of their backends: harts only leave a note there.
 //!
-//! Guest memory and queues are touched under the lock of the [`Session`] alone, host I/O happens without it. A reset
-//! takes the session away under that lock: it never waits for the host, and what a request in flight brings back
-//! afterwards finds no session and is dropped. Where one thread serves all requests in order, a write of the old session
-//! cannot overtake one of the next; a service with several threads sees to that itself.
+//! Guest memory and queues are touched under the lock of the [`Session`], host I/O happens without it. A reset takes the
+//! session away under that lock: it does not wait for the host, and what a request in flight brings back afterwards finds
+//! no session and is dropped. Where one thread serves all requests in order, a write of the old session cannot overtake
+//! one of the next; a service with several threads sees to that itself.
+//!
+//! The exception is an [`Access`]: guest memory that the host copies from or to files by itself. A reset waits until these
+//! have ended, so they are for copies within the host's memory.
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::thread::JoinHandle;
 
-use bus::StateError;
+use bus::{Ram, StateError};
 
 use super::{Queue, QueuePosition, Session, VirtioDevice};
 use crate::lock;
@@ -134,18 +137,50 @@ impl Slot {
 
 /// The session, as the worker's thread reaches it.
 #[derive(Default)]
-pub struct Port(Mutex<Slot>);
+pub struct Port {
+    slot: Mutex<Slot>,
+    /// Shared by accesses under way; a reset waits with the slot locked until it has this alone.
+    accesses: RwLock<()>,
+}
 
 impl Port {
     /// The running session, locked. Host I/O must not be done while it is held.
     pub fn session(&self) -> Option<SessionGuard<'_>> {
-        let slot = lock(&self.0);
+        let slot = lock(&self.slot);
         slot.session.is_some().then_some(SessionGuard(slot))
     }
 
     /// The session from which a chain was taken, unless that chain was dropped by a reset since then.
     pub fn session_of(&self, generation: Generation) -> Option<SessionGuard<'_>> {
         self.session().filter(|session| session.generation(generation.queue) == generation)
+    }
+
+    /// Access to the buffers of a chain without the session locked, unless the chain was dropped by a reset. The thread
+    /// must not ask for the session before it has given this back.
+    pub fn access(&self, generation: Generation) -> Option<Access<'_>> {
+        let mut session = self.session_of(generation)?;
+        let ram = session.ram(generation.queue)?.clone();
+        // Does not wait: whoever has it alone has the session locked.
+        let guard = self.accesses.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Access { ram, _guard: guard })
+    }
+
+    /// Waits until there is no access to buffers of what the slot held before.
+    fn end_accesses(&self, _slot: &mut Slot) {
+        drop(self.accesses.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Guest memory, for a thread that does not hold the session. A reset waits for the end of this.
+pub struct Access<'a> {
+    ram: Ram,
+    _guard: RwLockReadGuard<'a, ()>,
+}
+
+impl Access<'_> {
+    /// Guest memory.
+    pub fn ram(&self) -> &Ram {
+        &self.ram
     }
 }
 
@@ -326,8 +361,9 @@ impl<S: Service> Worker<S> {
     /// Puts a session in the place of the present one, whose chains in flight are dropped.
     fn replace(&self, session: Option<Session>) {
         // DMA and interrupts happen with this lock held: after it, the old session is silent.
-        let mut slot = lock(&self.shared.port.0);
+        let mut slot = lock(&self.shared.port.slot);
         slot.replace(session);
+        self.shared.port.end_accesses(&mut slot);
         self.service.reset(None);
     }
 }
@@ -379,11 +415,12 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn set_queue(&self, index: u16, queue: Option<Queue>) {
-        let mut slot = lock(&self.shared.port.0);
+        let mut slot = lock(&self.shared.port.slot);
         *slot.queues.entry(index).or_default() += 1;
         if let Some(session) = &mut slot.session {
             session.set_queue(index, queue);
         }
+        self.shared.port.end_accesses(&mut slot);
         self.service.reset(Some(index));
     }
 
@@ -404,7 +441,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
     }
 
     fn positions(&self) -> Vec<Option<QueuePosition>> {
-        lock(&self.shared.port.0).session.as_ref().map_or_else(Vec::new, Session::positions)
+        lock(&self.shared.port.slot).session.as_ref().map_or_else(Vec::new, Session::positions)
     }
 
     fn save(&self) -> Result<Vec<u8>, StateError> {
@@ -413,7 +450,7 @@ impl<S: Service> VirtioDevice for Worker<S> {
 
     fn restore(&self, state: &[u8], session: Option<Session>) -> Result<(), StateError> {
         self.service.restore(state)?;
-        lock(&self.shared.port.0).replace(session);
+        lock(&self.shared.port.slot).replace(session);
         Ok(())
     }
 }

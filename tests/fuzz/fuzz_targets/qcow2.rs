@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use bus::{Piece, Ram, Scattered};
 use devices::backend::disk::qcow2::Qcow2Disk;
 use devices::backend::disk::{Cache, Disk, Medium, SECTOR_SIZE};
 use libfuzzer_sys::fuzz_target;
@@ -31,8 +32,11 @@ impl Medium for Memory {
         Ok(length)
     }
 
-    fn read_now(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
-        Ok(self.read_at(offset, bytes)? == bytes.len())
+    fn read_now(&self, offset: u64, target: &Scattered) -> io::Result<u64> {
+        let mut bytes = vec![0; target.len() as usize];
+        let read = self.read_at(offset, &mut bytes)?;
+        target.write(&bytes[..read]).unwrap();
+        Ok(read as u64)
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -55,7 +59,7 @@ impl Medium for Memory {
 }
 
 /// A request: what, the number of sectors, and the sector, from the start or the end of the disk.
-fn perform(disk: &Qcow2Disk, [kind, sectors, low, high]: [u8; 4]) {
+fn perform(disk: &Qcow2Disk, ram: &Ram, [kind, sectors, low, high]: [u8; 4]) {
     let all = disk.size() / SECTOR_SIZE;
     let sectors = (u64::from(sectors) % MOST_SECTORS + 1).min(all);
     let place = i16::from_le_bytes([low, high]);
@@ -63,11 +67,14 @@ fn perform(disk: &Qcow2Disk, [kind, sectors, low, high]: [u8; 4]) {
     let sector = if place < 0 { all.saturating_sub(near) } else { near }.min(all - sectors);
     let (offset, length) = (sector * SECTOR_SIZE, sectors * SECTOR_SIZE);
     let mut bytes = vec![kind; length as usize];
+    let pieces = [Piece { address: 0, length }];
+    let run = Scattered::new(ram, &pieces);
     // An error is as good an answer as any.
     let _ = match kind % 8 {
         0 | 1 => disk.read_at(offset, &mut bytes),
-        2 => disk.read_now(offset, &mut bytes).map(|_| ()),
-        3 | 4 => disk.write_at(offset, &bytes),
+        2 => disk.read_now(offset, &run).map(|_| ()),
+        3 => disk.write_at(offset, &bytes),
+        4 => disk.write_from(offset, &run),
         5 => disk.discard(offset, length),
         6 => disk.write_zeroes(offset, length, kind >= 128),
         _ => disk.flush(),
@@ -83,7 +90,8 @@ fuzz_target!(|image: &[u8]| {
     }
     let medium: Arc<dyn Medium> = Arc::new(Memory(Mutex::new(content)));
     let Ok(disk) = Qcow2Disk::open(medium, false, Cache::Writeback) else { return };
+    let ram = Ram::new(0, MOST_SECTORS * SECTOR_SIZE).unwrap();
     for request in image.as_chunks().0.iter().rev().take(24) {
-        perform(&disk, *request);
+        perform(&disk, &ram, *request);
     }
 });

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bus::Scattered;
+
 use super::{Cache, DiskError, Medium};
 
 /// What uncached access is aligned to, in bytes: enough for every disk.
@@ -144,8 +146,8 @@ impl Medium for ImageFile {
         Ok(read)
     }
 
-    fn read_now(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
-        if self.blocks.is_some() { Ok(false) } else { read_cached(&self.file, offset, bytes) }
+    fn read_now(&self, offset: u64, target: &Scattered) -> io::Result<u64> {
+        if self.blocks.is_some() { Ok(0) } else { target.fill_now(&self.file, offset) }
     }
 
     fn writes_wait(&self) -> bool {
@@ -168,6 +170,18 @@ impl Medium for ImageFile {
             }
             Some(blocks) => self.put_by_block(blocks, offset, bytes),
         }
+    }
+
+    fn write_from(&self, offset: u64, source: &Scattered) -> io::Result<()> {
+        let mut done = 0;
+        while self.blocks.is_none() && done != source.len() {
+            match source.part(done, u64::MAX).put(&self.file, offset + done)? {
+                Some(count) => done += count,
+                None => break,
+            }
+        }
+        // The rest by a buffer.
+        super::write_by_buffer(self, offset + done, &source.part(done, u64::MAX))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -254,22 +268,6 @@ fn uncached(options: &mut OpenOptions) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn uncached(_options: &mut OpenOptions) -> bool {
     false
-}
-
-#[cfg(target_os = "linux")]
-fn read_cached(file: &File, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
-    let length = bytes.len();
-    match preadv2(file, &mut [io::IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
-        Ok(count) => Ok(count == length),
-        Err(Errno::AGAIN | Errno::INTR | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn read_cached(_file: &File, _offset: u64, _bytes: &mut [u8]) -> io::Result<bool> {
-    Ok(false)
 }
 
 #[cfg(unix)]

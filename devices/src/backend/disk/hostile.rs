@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bus::{Piece, Ram, Scattered};
+
 use super::full::Sparse;
 use super::qcow2::{self, Qcow2Disk};
 use super::{Cache, Disk, Medium};
@@ -27,7 +29,7 @@ fn victim() -> Vec<u8> {
     qcow2::fill(medium.clone(), SIZE, None, CLUSTER).unwrap();
     let disk = Qcow2Disk::open(medium.clone(), false, Cache::Writeback).unwrap();
     for place in [0, 5, 6, 100, 255] {
-        disk.write_at(place * CLUSTER as u64, &[place as u8 + 1; CLUSTER]).unwrap();
+        disk.write_at(place * CLUSTER as u64, &[(place as u8).wrapping_add(1); CLUSTER]).unwrap();
     }
     disk.flush().unwrap();
     disk.write_zeroes(5 * CLUSTER as u64, CLUSTER as u64, false).unwrap();
@@ -66,6 +68,7 @@ fn damage(image: &mut [u8], random: &mut Random) {
 
 fn use_it(medium: &Arc<Sparse>, random: &mut Random) -> usize {
     let Ok(disk) = Qcow2Disk::open(medium.clone() as Arc<dyn Medium>, false, Cache::Writeback) else { return 0 };
+    let ram = Ram::new(0, (3 * CLUSTER) as u64).unwrap();
     let sectors = disk.size() / 512;
     let mut bytes = vec![0; 3 * CLUSTER];
     let mut done = 0;
@@ -74,11 +77,14 @@ fn use_it(medium: &Arc<Sparse>, random: &mut Random) -> usize {
         let near = random.below(SIZE / 512).min(sectors);
         let sector = [near, near, near, sectors][random.below(4) as usize].min(sectors - length / 512);
         let (offset, bytes) = (sector * 512, &mut bytes[..length as usize]);
-        let result = match random.below(6) {
+        let pieces = [Piece { address: 0, length }];
+        let run = Scattered::new(&ram, &pieces);
+        let result = match random.below(7) {
             0 | 1 => disk.read_at(offset, bytes),
-            2 => disk.read_now(offset, bytes).map(|_| ()),
+            2 => disk.read_now(offset, &run).map(|_| ()),
             3 => disk.write_at(offset, bytes),
             4 => disk.discard(offset, length),
+            5 => disk.write_from(offset, &run),
             _ => disk.write_zeroes(offset, length, random.below(2) == 0),
         };
         done += usize::from(result.is_ok());

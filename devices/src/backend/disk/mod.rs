@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bus::Scattered;
 use file::ImageFile;
 pub use format::Format;
 use format::FormatError;
@@ -32,6 +33,9 @@ pub use raw::RawDisk;
 
 /// The unit of a disk's size and addresses in bytes.
 pub const SECTOR_SIZE: u64 = 512;
+
+/// Bytes that go through a buffer at a time, where one is needed.
+const BUFFER: u64 = 256 << 10;
 
 /// A disk of fixed size.
 pub trait Disk: Send + Sync {
@@ -47,18 +51,18 @@ pub trait Disk: Send + Sync {
     /// Fills `bytes` from `offset`.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<()>;
 
-    /// [`Disk::read_at`] if the host has the bytes in memory; returns whether `bytes` were filled.
-    fn read_now(&self, _offset: u64, _bytes: &mut [u8]) -> io::Result<bool> {
-        Ok(false)
-    }
-
-    /// Whether [`Disk::write_at`] waits for the host's disk rather than for its memory.
-    fn writes_wait(&self) -> bool {
-        false
-    }
+    /// Fills the start of `target` from `offset` with what the host has in memory, and returns how many bytes these are,
+    /// possibly none.
+    fn read_now(&self, offset: u64, target: &Scattered) -> io::Result<u64>;
 
     /// Writes all of `bytes` at `offset`; durable after the next [`Disk::flush`].
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Whether writes wait for the host's disk rather than for its memory. Then guest memory is not given to them.
+    fn writes_wait(&self) -> bool;
+
+    /// Writes all of `source` at `offset`, as [`Disk::write_at`] does.
+    fn write_from(&self, offset: u64, source: &Scattered) -> io::Result<()>;
 
     /// Makes everything written before durable.
     fn flush(&self) -> io::Result<()>;
@@ -78,9 +82,10 @@ pub trait Medium: std::fmt::Debug + Send + Sync + 'static {
     /// Reads until `bytes` is full or the medium ends, and returns how many bytes were read.
     fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize>;
 
-    /// [`Medium::read_at`] if the host has the bytes in memory; returns whether `bytes` were filled.
-    fn read_now(&self, _offset: u64, _bytes: &mut [u8]) -> io::Result<bool> {
-        Ok(false)
+    /// Fills the start of `target` from `offset` with what the host has in memory, and returns how many bytes these are,
+    /// possibly none, or fewer where the medium ends.
+    fn read_now(&self, _offset: u64, _target: &Scattered) -> io::Result<u64> {
+        Ok(0)
     }
 
     /// Whether [`Medium::write_at`] waits for the host's disk rather than for its memory.
@@ -90,6 +95,11 @@ pub trait Medium: std::fmt::Debug + Send + Sync + 'static {
 
     /// Writes all of `bytes`; the medium grows where they lie past its end.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Writes all of `source`, as [`Medium::write_at`] does.
+    fn write_from(&self, offset: u64, source: &Scattered) -> io::Result<()> {
+        write_by_buffer(self, offset, source)
+    }
 
     /// Makes durable what was written before, and the length. After a failure it never succeeds again.
     fn sync(&self) -> io::Result<()>;
@@ -101,6 +111,20 @@ pub trait Medium: std::fmt::Debug + Send + Sync + 'static {
 
     /// What messages call it.
     fn path(&self) -> &Path;
+}
+
+/// [`Medium::write_from`] for media that have no other way.
+fn write_by_buffer(medium: &(impl Medium + ?Sized), offset: u64, source: &Scattered) -> io::Result<()> {
+    let mut buffer = vec![0; source.len().min(BUFFER) as usize];
+    let mut done = 0;
+    while done != source.len() {
+        let rest = source.part(done, BUFFER);
+        let piece = &mut buffer[..rest.len() as usize];
+        rest.read(piece).ok_or(io::ErrorKind::InvalidInput)?;
+        medium.write_at(offset + done, piece)?;
+        done += rest.len();
+    }
+    Ok(())
 }
 
 /// How the host caches an image. The guest sees a disk with a write-back cache in both cases.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use bus::Scattered;
 use imago::format::builder::{FormatCreateBuilder, FormatDriverBuilder};
 use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
@@ -49,6 +50,37 @@ pub struct Qcow2Disk {
     /// Counts what has freed clusters, and how much of that is committed.
     frees: AtomicU64,
     committed_frees: AtomicU64,
+}
+
+/// What is written: bytes of this program's, or of the guest's memory.
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Bytes(&'a [u8]),
+    Guest(Scattered<'a>),
+}
+
+impl Source<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Source::Bytes(bytes) => bytes.len() as u64,
+            Source::Guest(run) => run.len(),
+        }
+    }
+
+    /// Up to `length` bytes from `at`, which is not past the end.
+    fn part(&self, at: u64, length: u64) -> Self {
+        match self {
+            Source::Bytes(bytes) => Source::Bytes(&bytes[at as usize..][..length.min(self.len() - at) as usize]),
+            Source::Guest(run) => Source::Guest(run.part(at, length)),
+        }
+    }
+
+    fn write(&self, medium: &dyn Medium, offset: u64) -> io::Result<()> {
+        match self {
+            Source::Bytes(bytes) => medium.write_at(offset, bytes),
+            Source::Guest(run) => medium.write_from(offset, run),
+        }
+    }
 }
 
 /// Opens what images refer to, read-only.
@@ -225,37 +257,38 @@ impl Qcow2Disk {
         }
     }
 
-    /// Writes the first of `bytes`, which have no cluster of their own yet; returns how many.
-    fn write_new(format: &FormatAccess<Image>, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        let mapping = format.prepare_data_mapping(offset, bytes.len() as u64, true)?;
-        let length = mapping.length().min(bytes.len() as u64) as usize;
-        mapping.storage().medium().write_at(mapping.offset(), &bytes[..length])?;
+    /// Writes the start of `source`, which has no cluster of its own yet; returns how many bytes.
+    fn write_new(format: &FormatAccess<Image>, offset: u64, source: Source) -> io::Result<u64> {
+        let mapping = format.prepare_data_mapping(offset, source.len(), true)?;
+        let length = mapping.length().min(source.len());
+        source.part(0, length).write(&**mapping.storage().medium(), mapping.offset())?;
         format.commit_data_mapping(mapping)?;
         Ok(length)
     }
 
-    fn write(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
+    fn write(&self, offset: u64, source: Source) -> io::Result<()> {
+        let mut done = 0;
+        while done != source.len() {
+            let (at, rest) = (offset + done, source.part(done, u64::MAX));
             let format = self.shared();
-            let (mapping, length) = format.get_shallow_mapping(offset, bytes.len() as u64)?;
-            let piece = &bytes[..(length as usize).min(bytes.len())];
-            let written = match mapping {
+            let (mapping, length) = format.get_shallow_mapping(at, rest.len())?;
+            let piece = rest.part(0, length);
+            done += match mapping {
                 ShallowMapping::Raw { storage, offset: at, writable: true, .. } => {
-                    storage.medium().write_at(at, piece)?;
+                    piece.write(&**storage.medium(), at)?;
                     piece.len()
                 }
                 // What was there is freed: a compressed cluster, or one's share of a snapshot's.
                 ShallowMapping::Raw { .. } | ShallowMapping::Special { .. } => {
                     drop(format);
-                    Self::write_new(&*self.alone_for_allocation()?, offset, piece)?
+                    Self::write_new(&*self.alone_for_allocation()?, at, piece)?
                 }
                 ShallowMapping::Eof { .. } => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => {
                     drop(format);
-                    Self::write_new(&*self.shared_for_allocation()?, offset, piece)?
+                    Self::write_new(&*self.shared_for_allocation()?, at, piece)?
                 }
             };
-            (offset, bytes) = (offset + written as u64, &bytes[written..]);
         }
         if self.image.held() > MOST_HELD { self.commit() } else { Ok(()) }
     }
@@ -264,7 +297,7 @@ impl Qcow2Disk {
         let zeroes = vec![0; ZEROES.min((end - offset) as usize)];
         while offset < end {
             let piece = &zeroes[..((end - offset) as usize).min(ZEROES)];
-            self.write(offset, piece)?;
+            self.write(offset, Source::Bytes(piece))?;
             offset += piece.len() as u64;
         }
         Ok(())
@@ -323,24 +356,26 @@ impl Disk for Qcow2Disk {
         Ok(())
     }
 
-    fn read_now(&self, mut offset: u64, mut bytes: &mut [u8]) -> io::Result<bool> {
-        let Ok(format) = self.format.try_read() else { return Ok(false) };
-        while !bytes.is_empty() {
-            let (mapping, length) = format.get_mapping(offset, bytes.len() as u64)?;
-            let (piece, rest) = bytes.split_at_mut((length as usize).min(bytes.len()));
-            match mapping {
-                Mapping::Raw { storage, offset: at, .. } => {
-                    if !storage.medium().read_now(at, piece)? {
-                        return Ok(false);
-                    }
+    fn read_now(&self, offset: u64, target: &Scattered) -> io::Result<u64> {
+        let Ok(format) = self.format.try_read() else { return Ok(0) };
+        let mut done = 0;
+        while done != target.len() {
+            let (mapping, length) = format.get_mapping(offset + done, target.len() - done)?;
+            let piece = target.part(done, length);
+            let count = match mapping {
+                Mapping::Raw { storage, offset: at, .. } => storage.medium().read_now(at, &piece)?,
+                Mapping::Zero { .. } => {
+                    piece.zero().ok_or(io::ErrorKind::InvalidInput)?;
+                    piece.len()
                 }
-                Mapping::Zero { .. } => piece.fill(0),
-                _ => return Ok(false),
+                _ => 0,
+            };
+            done += count;
+            if count != piece.len() || count == 0 {
+                break;
             }
-            offset += piece.len() as u64;
-            bytes = rest;
         }
-        Ok(true)
+        Ok(done)
     }
 
     fn writes_wait(&self) -> bool {
@@ -349,7 +384,12 @@ impl Disk for Qcow2Disk {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.writable()?;
-        self.write(offset, bytes)
+        self.write(offset, Source::Bytes(bytes))
+    }
+
+    fn write_from(&self, offset: u64, source: &Scattered) -> io::Result<()> {
+        self.writable()?;
+        self.write(offset, Source::Guest(*source))
     }
 
     fn flush(&self) -> io::Result<()> {

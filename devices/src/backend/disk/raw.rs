@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use bus::Scattered;
+
 use super::file::ImageFile;
 use super::format::QCOW2_MAGIC;
 use super::{Cache, Disk, DiskError, Medium, SECTOR_SIZE};
@@ -67,8 +69,8 @@ impl Disk for RawDisk {
         Ok(())
     }
 
-    fn read_now(&self, offset: u64, bytes: &mut [u8]) -> io::Result<bool> {
-        self.medium.read_now(offset, bytes)
+    fn read_now(&self, offset: u64, target: &Scattered) -> io::Result<u64> {
+        self.medium.read_now(offset, target)
     }
 
     fn writes_wait(&self) -> bool {
@@ -82,6 +84,18 @@ impl Disk for RawDisk {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
         self.medium.write_at(offset, bytes)
+    }
+
+    fn write_from(&self, offset: u64, source: &Scattered) -> io::Result<()> {
+        self.writable()?;
+        if !self.guessed || offset != 0 {
+            return self.medium.write_from(offset, source);
+        }
+        // What is looked at is what is written, whatever the guest does to its memory meanwhile.
+        let mut start = [0; SECTOR_SIZE as usize];
+        source.read(&mut start).ok_or(io::ErrorKind::InvalidInput)?;
+        self.write_at(0, &start)?;
+        self.medium.write_from(SECTOR_SIZE, &source.part(SECTOR_SIZE, u64::MAX))
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -295,10 +295,19 @@ struct Router {
 }
 
 /// The address of a forward's guest, if it is there.
-fn find(dhcp: &dhcp::Server, guest: &Guest, now: Instant) -> Option<Ipv4Addr> {
+fn find(dhcp: &dhcp::Server, guest: &Guest, now: Instant) -> Option<IpAddr> {
     match guest {
         Guest::Address(address) => Some(*address),
-        Guest::Name(name) => dhcp.address_of(name, now),
+        Guest::Name(name) => dhcp.address_of(name, now).map(IpAddr::from),
+    }
+}
+
+/// The router as a guest at `address` sees it.
+fn router_for(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => ROUTER.into(),
+        IpAddr::V6(address) if address.is_unicast_link_local() => ipv6::ROUTER_LINK_LOCAL.into(),
+        IpAddr::V6(_) => ipv6::ROUTER_V6.into(),
     }
 }
 
@@ -474,7 +483,7 @@ impl Router {
                         let registry = self.poll.registry();
                         // A guest that nobody knows by its name is not there: the connection ends.
                         if let Some(guest) = find(&self.dhcp, &listener.guest, Instant::now()) {
-                            let guest = SocketAddrV4::new(guest, listener.guest_port);
+                            let guest = SocketAddr::new(guest, listener.guest_port);
                             self.flows.forward(socket, peer, guest, registry, &self.clock, &mut self.output);
                         }
                     }
@@ -631,15 +640,17 @@ impl Router {
         }
         let guest = SocketAddr::new(packet.source, udp.src_port());
         let remote = SocketAddr::new(packet.destination, udp.dst_port());
-        if let (SocketAddr::V4(guest), SocketAddr::V4(remote)) = (guest, remote) {
-            if remote.port() == dhcp::SERVER_PORT && (*remote.ip() == Ipv4Addr::BROADCAST || *remote.ip() == ROUTER) {
-                self.dhcp(udp.payload(), source);
-                return Some(());
-            }
-            let mut forwards = self.udp_forwards.iter_mut();
-            if *remote.ip() == ROUTER && forwards.any(|forward| forward.send(guest, remote.port(), udp.payload())) {
-                return Some(());
-            }
+        let asks_for_address = [Ipv4Addr::BROADCAST, ROUTER].contains(&match remote.ip() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+        });
+        if remote.port() == dhcp::SERVER_PORT && asks_for_address {
+            self.dhcp(udp.payload(), source);
+            return Some(());
+        }
+        let mut forwards = self.udp_forwards.iter_mut();
+        if remote.ip() == router_for(guest.ip()) && forwards.any(|forward| forward.send(guest, remote, udp.payload())) {
+            return Some(());
         }
         match self.policy.target(remote) {
             Target::NameServer => {

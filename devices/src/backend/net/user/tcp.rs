@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -18,7 +18,7 @@ use smoltcp::wire::{IpProtocol, TcpPacket, TcpSeqNumber};
 use super::ip::Packet;
 use super::output::Output;
 use super::stack::Stack;
-use super::{Clock, Kind, ROUTER, is_inside, token};
+use super::{Clock, Kind, is_inside, router_for, token};
 use crate::backend::net::Frame;
 
 /// Flows at a time.
@@ -298,14 +298,12 @@ impl Flows {
         &mut self,
         host: TcpStream,
         peer: SocketAddr,
-        guest: SocketAddrV4,
+        guest: SocketAddr,
         registry: &Registry,
         clock: &Clock,
         output: &mut Output,
     ) {
-        let Some(visible) = self.visible_peer(peer, guest) else { return };
-        let remote = SocketAddr::from(visible);
-        let guest = guest.into();
+        let Some(remote) = self.visible_peer(peer, guest) else { return };
         let mut stack = self.stack(remote.ip(), clock, output);
         if let Err(error) = stack.connect(guest, remote) {
             tracing::debug!("user network: a connection cannot be forwarded to {guest}: {error}");
@@ -319,14 +317,13 @@ impl Flows {
         }
     }
 
-    /// How the guest sees a host's peer: under its own address, or if that is one of this network or of the host's
-    /// loopback, under the router's.
-    fn visible_peer(&mut self, peer: SocketAddr, guest: SocketAddrV4) -> Option<SocketAddrV4> {
-        let free =
-            |remote: &SocketAddrV4| !self.by_ends.contains_key(&Ends { guest: guest.into(), remote: (*remote).into() });
-        if let SocketAddr::V4(peer) = peer
-            && !peer.ip().is_loopback()
-            && !is_inside(*peer.ip())
+    /// How the guest sees a host's peer: under its own address, or if that is of the other family, one of this network or
+    /// of the host's loopback, under the router's.
+    fn visible_peer(&mut self, peer: SocketAddr, guest: SocketAddr) -> Option<SocketAddr> {
+        let free = |remote: &SocketAddr| !self.by_ends.contains_key(&Ends { guest, remote: *remote });
+        if let (SocketAddr::V4(own), SocketAddr::V4(_)) = (peer, guest)
+            && !own.ip().is_loopback()
+            && !is_inside(*own.ip())
             && free(&peer)
         {
             return Some(peer);
@@ -334,7 +331,7 @@ impl Flows {
         let ports = (0..=u16::MAX - FIRST_EPHEMERAL_PORT).map(|i| {
             FIRST_EPHEMERAL_PORT + (self.next_port - FIRST_EPHEMERAL_PORT + i) % (u16::MAX - FIRST_EPHEMERAL_PORT + 1)
         });
-        let remote = ports.map(|port| SocketAddrV4::new(ROUTER, port)).find(free)?;
+        let remote = ports.map(|port| SocketAddr::new(router_for(guest.ip()), port)).find(free)?;
         self.next_port = remote.port().checked_add(1).unwrap_or(FIRST_EPHEMERAL_PORT);
         Some(remote)
     }

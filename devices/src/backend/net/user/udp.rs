@@ -4,14 +4,14 @@
 //! (RFC 4787: endpoint-independent mapping, address- and port-dependent filtering).
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry};
 
 use super::output::Output;
-use super::{Guest, Kind, ROUTER, token};
+use super::{Guest, Kind, router_for, token};
 
 /// Mappings at a time; the one that was silent for longest gives way.
 const MOST_MAPPINGS: usize = 1024;
@@ -198,11 +198,11 @@ impl Forward {
         self.readable = true;
     }
 
-    /// Sends a datagram of the guest's to the peer that it sees under the router's `port`. Whether there is one is the
-    /// answer.
-    pub fn send(&mut self, guest: SocketAddrV4, port: u16, data: &[u8]) -> bool {
+    /// Sends a datagram of the guest's to the peer that it sees as `visible`. Whether there is one is the answer.
+    pub fn send(&mut self, guest: SocketAddr, visible: SocketAddr, data: &[u8]) -> bool {
+        let port = visible.port();
         let (Some(peer), Some(&address)) = (self.peers.get_mut(&port), self.addresses.get(&port)) else { return false };
-        if guest.port() != self.guest_port || peer.used.elapsed() > LIFETIME {
+        if guest.port() != self.guest_port || peer.visible != visible || peer.used.elapsed() > LIFETIME {
             return false;
         }
         peer.used = Instant::now();
@@ -211,14 +211,14 @@ impl Forward {
         true
     }
 
-    /// The router's port for a peer.
-    fn port_of(&mut self, address: SocketAddr) -> u16 {
+    /// How a guest that knows the router as `router` sees a peer.
+    fn visible(&mut self, address: SocketAddr, router: IpAddr) -> SocketAddr {
         let now = Instant::now();
         if let Some(&port) = self.ports.get(&address)
             && let Some(peer) = self.peers.get_mut(&port)
         {
-            peer.used = now;
-            return port;
+            *peer = Peer { visible: (router, port).into(), used: now };
+            return peer.visible;
         }
         if self.peers.len() >= MOST_PEERS
             && let Some(oldest) = self.peers.iter().min_by_key(|(_, peer)| peer.used).map(|(port, _)| *port)
@@ -234,23 +234,24 @@ impl Forward {
         }
         let port = self.next_port;
         self.next_port = port.checked_add(1).unwrap_or(FIRST_EPHEMERAL_PORT);
-        self.peers.insert(port, Peer { visible: (ROUTER, port).into(), used: now });
+        let visible = (router, port).into();
+        self.peers.insert(port, Peer { visible, used: now });
         self.ports.insert(address, port);
         self.addresses.insert(port, address);
-        port
+        visible
     }
 
     /// Passes on what has arrived, as far as there is room on the way to the guest, which `find` knows.
-    pub fn run(&mut self, find: impl Fn(&Guest) -> Option<Ipv4Addr>, output: &mut Output, buffer: &mut [u8]) {
+    pub fn run(&mut self, find: impl Fn(&Guest) -> Option<IpAddr>, output: &mut Output, buffer: &mut [u8]) {
         if !self.readable {
             return;
         }
-        let guest = find(&self.guest).map(|address| SocketAddrV4::new(address, self.guest_port));
+        let guest = find(&self.guest).map(|address| SocketAddr::new(address, self.guest_port));
         while self.readable && output.has_room() {
             match self.socket.recv_from(buffer) {
                 Ok((length, from)) => {
-                    let from = SocketAddrV4::new(ROUTER, self.port_of(from));
                     if let Some(guest) = guest {
+                        let from = self.visible(from, router_for(guest.ip()));
                         output.datagram(from, guest, &buffer[..length]);
                     }
                 }

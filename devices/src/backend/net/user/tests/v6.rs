@@ -230,3 +230,44 @@ fn what_was_not_opened_is_refused_by_ipv6_too() {
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err());
 }
+
+#[test]
+fn forwards_lead_to_addresses_of_ipv6() {
+    for (address, router) in [(GUEST, ROUTER_V6), (GUEST_LINK_LOCAL, ROUTER_LINK_LOCAL)] {
+        let forward = |text: String| text.parse().unwrap();
+        let forwards = ["tcp", "udp"].map(|protocol| forward(format!("{protocol}:127.0.0.1:0-[{address}]:22"))).into();
+        let mut guest = Guest::new_v6(Configuration { forwards, restrict: true, ..closed() });
+        let [tcp, udp] = guest.network.forwards() else { panic!() };
+        let (tcp, udp) = (tcp.host, udp.host);
+
+        let handle = guest.tcp_socket();
+        guest.tcp(handle).listen(22).unwrap();
+        let bytes = noise(300_000);
+        let sent = bytes.clone();
+        let host = spawn(move || {
+            let mut stream = TcpStream::connect(tcp).unwrap();
+            stream.write_all(&sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            answer
+        });
+        guest.established(handle);
+        assert_eq!(guest.tcp(handle).remote_endpoint().unwrap().addr, IpAddress::Ipv6(router));
+        assert!(guest.receive_all(handle) == bytes);
+        guest.send(handle, b"answer");
+        guest.tcp(handle).close();
+        assert_eq!(guest.join(host), b"answer");
+
+        let handle = guest.udp_socket(22);
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.send_to(b"hello", udp).unwrap();
+        let from = guest.until("a datagram", |guest| {
+            let (bytes, from) = guest.sockets.get_mut::<guest_udp::Socket>(handle).recv().ok()?;
+            assert_eq!((bytes, from.endpoint.addr), (&b"hello"[..], IpAddress::Ipv6(router)));
+            Some(from.endpoint)
+        });
+        guest.sockets.get_mut::<guest_udp::Socket>(handle).send_slice(b"answer", from).unwrap();
+        assert_eq!(guest.host_receives(&peer), (b"answer".to_vec(), udp));
+    }
+}

@@ -12,7 +12,7 @@
 //! (`tcp`), UDP datagrams (`udp`) and pings of others (`echo`) into the host's, as far as the rules (`policy`)
 //! allow.
 //!
-//! Of IPv6, TCP and datagrams that fit the network's MTU pass, where the host has it; pings reach the router.
+//! Of IPv6, TCP and UDP pass, where the host has it; pings reach the router.
 //!
 //! Everything that a guest or a peer can make grow has a bound: queues, flows, mappings, queries, fragments, neighbours.
 
@@ -594,11 +594,20 @@ impl Router {
             tracing::debug!("user network: a packet from {} by {source} was dropped", packet.source);
             return None;
         }
+        if packet.protocol == IpProtocol::Ipv6Frag {
+            let whole = self.fragments.add_v6(&packet, Instant::now())?;
+            return self.whole_packet_v6(&Frame::default(), &Packet::parse(&whole)?, source);
+        }
+        self.whole_packet_v6(frame, &packet, source)
+    }
+
+    /// Takes an IPv6 packet that is no fragment. `frame` tells what was left undone in it.
+    fn whole_packet_v6(&mut self, frame: &Frame, packet: &Packet<'_>, source: MacAddress) -> Option<()> {
         match packet.protocol {
-            IpProtocol::Tcp => self.tcp(frame, &packet),
-            IpProtocol::Udp => self.udp(frame, &packet, source),
-            IpProtocol::Icmpv6 => self.icmpv6(&packet, source),
-            // Reports of group members, fragments, what nobody here knows.
+            IpProtocol::Tcp => self.tcp(frame, packet),
+            IpProtocol::Udp => self.udp(frame, packet, source),
+            IpProtocol::Icmpv6 => self.icmpv6(packet, source),
+            // Reports of group members, what nobody here knows.
             _ => None,
         }
     }

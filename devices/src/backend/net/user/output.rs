@@ -11,6 +11,7 @@ use smoltcp::wire::{
 };
 
 use super::ip::{self, IPV4_HEADER_SIZE, IPV6_HEADER_SIZE};
+use super::reassembly::FRAGMENT_HEADER_SIZE;
 use super::{ROUTER, ROUTER_MAC, ipv6, is_guest};
 use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, MacAddress, NetworkEnd};
 
@@ -178,8 +179,8 @@ impl Output {
         self.finish(frame, to, EthernetProtocol::Arp);
     }
 
-    /// Sends a packet with `payload`, from an address of the same family as `to`; one of IPv4 in fragments if it is larger
-    /// than the network's MTU (RFC 791 §3.2).
+    /// Sends a packet with `payload`, from an address of the same family as `to`, in fragments if it is larger than the
+    /// network's MTU (RFC 791 §3.2, RFC 8200 §4.5).
     pub fn packet(&mut self, from: impl Into<IpAddr>, to: impl Into<IpAddr>, protocol: IpProtocol, payload: &[u8]) {
         match (from.into(), to.into()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => self.packet_v4(from, to, protocol, payload),
@@ -189,22 +190,37 @@ impl Output {
     }
 
     fn packet_v6(&mut self, from: Ipv6Addr, to: Ipv6Addr, protocol: IpProtocol, payload: &[u8]) {
-        if payload.len() + IPV6_HEADER_SIZE > usize::from(self.mtu) {
-            // Only datagrams can be so large.
-            tracing::debug!("user network: an IPv6 packet to {to} of {} bytes was dropped", payload.len());
-            return;
+        let room = usize::from(self.mtu) - IPV6_HEADER_SIZE;
+        if payload.len() <= room {
+            return self.piece_v6(from, to, protocol, &[], payload);
         }
-        let mut frame = self.frame(IPV6_HEADER_SIZE + payload.len());
+        self.ident = self.ident.wrapping_add(1);
+        let piece_size = (room - FRAGMENT_HEADER_SIZE) & !7;
+        let count = payload.len().div_ceil(piece_size);
+        for (i, piece) in payload.chunks(piece_size).enumerate() {
+            let mut header = [0; FRAGMENT_HEADER_SIZE];
+            header[0] = protocol.into();
+            header[2..4].copy_from_slice(&((i * piece_size) as u16 | u16::from(i + 1 != count)).to_be_bytes());
+            header[4..].copy_from_slice(&u32::from(self.ident).to_be_bytes());
+            self.piece_v6(from, to, IpProtocol::Ipv6Frag, &header, piece);
+        }
+    }
+
+    /// Sends a packet with `header` and `payload`.
+    fn piece_v6(&mut self, from: Ipv6Addr, to: Ipv6Addr, protocol: IpProtocol, header: &[u8], payload: &[u8]) {
+        let length = header.len() + payload.len();
+        let mut frame = self.frame(IPV6_HEADER_SIZE + length);
         let repr = Ipv6Repr {
             src_addr: from,
             dst_addr: to,
             next_header: protocol,
-            payload_len: payload.len(),
+            payload_len: length,
             hop_limit: if protocol == IpProtocol::Icmpv6 { ipv6::DISCOVERY_HOP_LIMIT } else { HOP_LIMIT },
         };
         let mut packet = Ipv6Packet::new_unchecked(&mut frame.bytes[ETHERNET_HEADER_SIZE..]);
         repr.emit(&mut packet);
-        packet.payload_mut().copy_from_slice(payload);
+        packet.payload_mut()[..header.len()].copy_from_slice(header);
+        packet.payload_mut()[header.len()..].copy_from_slice(payload);
         self.ip(frame, to.into());
     }
 

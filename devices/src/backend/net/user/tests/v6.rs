@@ -271,3 +271,59 @@ fn forwards_lead_to_addresses_of_ipv6() {
         assert_eq!(guest.host_receives(&peer), (b"answer".to_vec(), udp));
     }
 }
+
+#[test]
+fn fragments_of_ipv6_pass_both_ways() {
+    let Ok(server) = UdpSocket::bind("[::1]:0") else {
+        eprintln!("skipped: the host has no IPv6");
+        return;
+    };
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let guest = Guest::new_v6(open());
+    let port = server.local_addr().unwrap().port();
+    let data = noise(4000);
+    // What the network itself sends in fragments is well-formed for its own reassembly.
+    let (link, end) = crate::backend::net::Link::new(1500, || {});
+    let mut output = super::super::output::Output::new(end, 1500);
+    assert!(output.learn(GUEST, MAC, Instant::now()));
+    output.datagram((ROUTER_V6, port), (GUEST, 9), &data);
+    let mut fragments = Vec::new();
+    while let Some(mut frame) = link.receive() {
+        frame.bytes[..6].copy_from_slice(&ROUTER_MAC.0);
+        frame.bytes[6..12].copy_from_slice(&MAC.0);
+        fragments.push(frame);
+    }
+    let expected: Vec<_> = fragments.iter().map(|frame| frame.bytes[ETHERNET_HEADER_SIZE..].to_vec()).collect();
+    assert_eq!(expected.len(), 3);
+    let back = |frame: &mut Frame| {
+        let (first, second) = frame.bytes[ETHERNET_HEADER_SIZE + 8..][..32].split_at_mut(16);
+        first.swap_with_slice(second);
+    };
+    for frame in fragments.iter_mut().rev() {
+        back(frame);
+    }
+    // Ports: the datagram's header is in the first fragment.
+    let ports = ETHERNET_HEADER_SIZE + IPV6_HEADER_SIZE + 8;
+    fragments[0].bytes[ports..ports + 4].rotate_left(2);
+    fragments.rotate_left(1);
+    for frame in fragments {
+        guest.network.send(frame).unwrap();
+    }
+    let mut buffer = vec![0; 5000];
+    let (length, from) = server.recv_from(&mut buffer).unwrap();
+    assert!(buffer[..length] == data);
+    server.send_to(&data, from).unwrap();
+    let mut answers = Vec::new();
+    let start = Instant::now();
+    while answers.len() < 3 {
+        assert!(start.elapsed() < PATIENCE, "the fragments did not come");
+        match guest.network.receive() {
+            Some(frame) if frame.bytes[ETHERNET_HEADER_SIZE + 6] == 44 => answers.push(frame.bytes),
+            _ => sleep(Duration::from_millis(1)),
+        }
+    }
+    for (answer, expected) in answers.iter().zip(&expected) {
+        let (answer, ident) = (&answer[ETHERNET_HEADER_SIZE..], IPV6_HEADER_SIZE + 4..IPV6_HEADER_SIZE + 8);
+        assert!(answer[..ident.start] == expected[..ident.start] && answer[ident.end..] == expected[ident.end..]);
+    }
+}

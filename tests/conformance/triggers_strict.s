@@ -220,9 +220,15 @@ main:
     check s2, ILLEGAL_INSTRUCTION
     check s7, 1
     li s7, 0
+    li t0, (1 << ILLEGAL_INSTRUCTION) | (1 << ECALL_FROM_USER)
+    csrw medeleg, t0
     try USER
-    ebreak
-    trapped_with_any_value BREAKPOINT
+    ecall
+9:
+    la s6, unexpected
+    check s2, ECALL_FROM_USER
+    check s7, 1
+    li s7, 0
     csrw medeleg, zero
     try USER
     csrr a0, mscratch
@@ -284,8 +290,18 @@ main:
     jal ra, hot
     broke_at a1, a1
     check s1, 0
-    trigger a2, LOAD | IN_USER
+    # In the middle of a block, each time.
     la a1, hot_load
+    trigger a1, EXECUTE | IN_USER
+    try USER
+    jal ra, hot
+    broke_at a1, a1
+    check s1, 2999
+    try USER
+    jal ra, hot
+    broke_at a1, a1
+    check s1, 2999
+    trigger a2, LOAD | IN_USER
     try USER
     jal ra, hot
     broke_at a1, a2

@@ -43,5 +43,5 @@ programs! {
     traps strict privileged interrupts
     paging_sv39 paging_sv48 paging_sv57 paging_svpbmt paging_strict
     paging_permissions_svade paging_permissions_svadu paging_spaces
-    pmp pmp_matching smepmp smstateen pointer_masking pointer_masking_modes
+    pmp pmp_matching smepmp smstateen pointer_masking pointer_masking_modes triggers triggers_strict
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 
 use bus::device_tree::{Node, Placement};
-use bus::{Device, InterruptSink, IrqLine, StateError, Width};
+use bus::{Device, InterruptSink, IrqLine, Scattered, StateError, Width};
 use devices::backend::disk::{Disk, SECTOR_SIZE};
 
 /// The levels of up to 64 interrupt lines.
@@ -78,6 +78,25 @@ impl Disk for MemoryDisk {
         assert!(!self.read_only, "a write to a read-only disk");
         self.bytes.lock().unwrap()[offset as usize..][..bytes.len()].copy_from_slice(bytes);
         Ok(())
+    }
+
+    fn read_now(&self, offset: u64, target: &Scattered) -> io::Result<u64> {
+        self.check(offset, target.len());
+        let mut bytes = vec![0; target.len() as usize];
+        self.read_at(offset, &mut bytes)?;
+        target.write(&bytes).expect("a request's data is in RAM");
+        Ok(target.len())
+    }
+
+    fn writes_wait(&self) -> bool {
+        false
+    }
+
+    fn write_from(&self, offset: u64, source: &Scattered) -> io::Result<()> {
+        self.check(offset, source.len());
+        let mut bytes = vec![0; source.len() as usize];
+        source.read(&mut bytes).expect("a request's data is in RAM");
+        self.write_at(offset, &bytes)
     }
 
     fn flush(&self) -> io::Result<()> {

@@ -142,9 +142,9 @@ extensions! {
     Zbkx "zbkx" Name true;
     /// Single-bit instructions.
     Zbs "zbs" Name true;
-    /// Data-independent execution latency. Nobody can promise it of an emulator: what a host instruction takes is the
-    /// host's affair, and some instructions are loops here.
-    Zkt "zkt" Name false;
+    /// Data-independent execution latency: each instruction of its list takes the same steps whatever its operands are,
+    /// interpreted or translated, without a branch or a table. How long each step takes is the host's affair.
+    Zkt "zkt" Name true;
     /// Debug triggers.
     Sdtrig "sdtrig" Name true;
     /// Enhancements of physical memory protection.

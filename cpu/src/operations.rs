@@ -31,9 +31,9 @@ macro_rules! forward_values {
 }
 pub(crate) use forward_values;
 
-/// The 128-bit carry-less product.
+/// The 128-bit carry-less product, by the same steps for all operands (Zkt).
 pub(crate) fn carryless_product(a: u64, b: u64) -> u128 {
-    (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |product, bit| product ^ u128::from(a) << bit)
+    (0..64).fold(0, |product, bit| product ^ (u128::from(a) << bit) & u128::from(b >> bit & 1).wrapping_neg())
 }
 
 impl Hart {

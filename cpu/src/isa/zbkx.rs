@@ -28,8 +28,10 @@ fn permute<M: Ops>(m: &mut M, table: M::V, indices: M::V, bits: i64) -> M::V {
         let found = m.shr(table, distance);
         let mut found = m.and(found, mask);
         if 1 << bits > groups {
+            // By a mask, not a choice (Zkt).
             let inside = m.cmp(Cond::Ltu, index, count);
-            found = m.select(inside, found, zero);
+            let mask = m.sub(zero, inside);
+            found = m.and(found, mask);
         }
         let found = m.shl(found, place);
         result = m.or(result, found);

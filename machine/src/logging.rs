@@ -156,7 +156,6 @@ mod tests {
         }
     }
 
-    /// A million mistakes make twenty lines; another place still has its own.
     #[test]
     fn a_level_is_for_our_own_crates() {
         let directives = |setting| {
@@ -176,6 +175,7 @@ mod tests {
         }
     }
 
+    /// A million mistakes make twenty lines; another place still has its own.
     #[test]
     fn a_flood_is_cut_off_and_counted() {
         let (output, limiter) = (Output::default(), Arc::new(Limiter::default()));

@@ -628,7 +628,7 @@ impl CodeListener for Inner {
         let Some(stale) = registry.by_page.remove(&(page / PAGE_SIZE)) else { return };
         let unlinked = self.unlinked.load(Ordering::Acquire);
         let now = Instant::now();
-        // Also where a region starts that reaches into the page.
+        // Where the regions start: some only reach into the page.
         let starts: HashSet<u64> = stale.iter().map(|region| region.key.0 / PAGE_SIZE).collect();
         for start in starts {
             let rest = Rest::after(registry.rests.get(&start).copied(), now);

@@ -166,7 +166,8 @@ impl Translator<'_, '_> {
         self.set_x(i.rd, V::Int(old));
     }
 
-    /// Branches to the helper's way unless `quick`; returns the label where both join, and goes on the quick way.
+    /// Branches to the helper's way unless `quick`, and goes on the quick way. The labels of the helper's way and of where
+    /// both join.
     fn unless(&mut self, quick: Value) -> (Label, Label) {
         let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
         self.branch_to(quick, hot, cold);

@@ -136,10 +136,6 @@ pub(super) struct Translator<'a, 'b> {
     pub(super) host: Host,
     /// Whether dynamic rounding is to nearest, ties to even.
     pub(super) nearest: bool,
-    /// Whether loads and stores are U-mode's.
-    user: bool,
-    /// Whether addresses are masked.
-    masks: bool,
     pub(super) mode: Mode,
     labels: Vec<Label>,
     exit: Label,
@@ -281,8 +277,6 @@ pub(super) fn translate(
         memory,
         host,
         nearest: mode.rounds_to_nearest(),
-        user: mode.is_user(),
-        masks: mode.masks_pointers(),
         mode,
         labels,
         exit,
@@ -659,8 +653,9 @@ impl<'a> Translator<'a, '_> {
             self.poll(index);
         }
         let steady = region.steady.iter().position(|steady| steady.chain[0] == index);
-        let entered =
-            steady.filter(|_| self.host.misaligned && !self.masks).and_then(|steady| self.enter_steady(steady));
+        let entered = steady
+            .filter(|_| self.host.misaligned && !self.mode.masks_pointers())
+            .and_then(|steady| self.enter_steady(steady));
         (self.condition, self.target, self.ended) = (None, None, false);
         self.is_inner = block.is_inner;
         self.ops(block);
@@ -801,7 +796,7 @@ impl<'a> Translator<'a, '_> {
     /// covers an access by its base register.
     fn data_address(&mut self, address: V) -> Value {
         let address = self.int(address);
-        if !self.masks {
+        if !self.mode.masks_pointers() {
             return address;
         }
         let bits = self.b.ins().load(I64, self.memory.hart, self.hart, offset::MASKING_BITS);
@@ -822,7 +817,8 @@ impl<'a> Translator<'a, '_> {
         slow: impl FnOnce(&mut Self, AccessCode) -> Option<Value>,
     ) -> Option<Value> {
         let plain = AccessCode { width, range: None, takes: false };
-        let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned && !self.masks) else {
+        let Some(access) = self.op.effects.access.filter(|_| self.host.misaligned && !self.mode.masks_pointers())
+        else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
         if let Some(delta) = self.deltas.get(&self.op.at).copied() {
@@ -861,7 +857,7 @@ impl<'a> Translator<'a, '_> {
         let (low, length) = span.unwrap_or((access.offset, width.bytes() as i64));
         let distance = (access.offset - low) as i32;
         let check = SharedCheck { index: range, span: length as u64, distance: distance as u64 };
-        let code = AccessCode { width, range: Some(check), takes: self.user };
+        let code = AccessCode { width, range: Some(check), takes: self.mode.is_user() };
         self.flush_early();
         let base = self.read(access.base.into());
         let base = self.int(base);
@@ -1615,8 +1611,7 @@ impl Ops for Translator<'_, '_> {
         }
         let join = match system.map(|system| self.system(i, system)) {
             Some(Ok(())) => return Ok(()),
-            Some(Err(join)) => Some(join),
-            None => None,
+            helped => helped.and_then(Result::err),
         };
         let site = Box::new(CallSite { insn: *i, helper });
         let address = self.constant(&raw const *site as i64);

@@ -391,6 +391,18 @@ fn refusals_and_resets_are_passed_on() {
     assert!(start.elapsed() < Duration::from_secs(5), "at once, not after a timeout");
 }
 
+/// A program on the host that sends `bytes`, says that these are all, and takes the answer.
+fn exchange(address: SocketAddr, bytes: Vec<u8>) -> JoinHandle<Vec<u8>> {
+    spawn(move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(&bytes).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        answer
+    })
+}
+
 #[test]
 fn forwards_lead_to_the_guest() {
     let forwards = vec!["tcp:127.0.0.1:0-:22".parse().unwrap(), "udp:127.0.0.1:0-:53".parse().unwrap()];
@@ -403,15 +415,7 @@ fn forwards_lead_to_the_guest() {
         let handle = guest.tcp_socket();
         guest.tcp(handle).listen(22).unwrap();
         let bytes = noise(300_000 + round);
-        let sent = bytes.clone();
-        let host = spawn(move || {
-            let mut stream = TcpStream::connect(tcp).unwrap();
-            stream.write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).unwrap();
-            answer
-        });
+        let host = exchange(tcp, bytes.clone());
         guest.established(handle);
         assert_eq!(guest.tcp(handle).remote_endpoint().unwrap().addr, IpAddress::Ipv4(ROUTER));
         let got = guest.receive_all(handle);

@@ -243,15 +243,7 @@ fn forwards_lead_to_addresses_of_ipv6() {
         let handle = guest.tcp_socket();
         guest.tcp(handle).listen(22).unwrap();
         let bytes = noise(300_000);
-        let sent = bytes.clone();
-        let host = spawn(move || {
-            let mut stream = TcpStream::connect(tcp).unwrap();
-            stream.write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).unwrap();
-            answer
-        });
+        let host = exchange(tcp, bytes.clone());
         guest.established(handle);
         assert_eq!(guest.tcp(handle).remote_endpoint().unwrap().addr, IpAddress::Ipv6(router));
         assert!(guest.receive_all(handle) == bytes);

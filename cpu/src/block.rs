@@ -1,5 +1,5 @@
 //! Decoded blocks: straight runs of instructions in one page, decoded once, and the jump cache that leads from one to
-//! the next.
+//! the next. A block goes on behind a conditional branch, so that one that is not taken costs no look into the cache.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -16,8 +16,8 @@ use crate::mmu::Access;
 use crate::trap::Exception;
 use crate::{Hart, Trapped, tlb};
 
-/// Most instructions in a block; their index has to fit [`Insn::index`].
-pub(crate) const MOST_INSTRUCTIONS: usize = 64;
+/// Most instructions in a block; their index has to fit [`Insn::index`]. What is behind some branches often never runs.
+pub(crate) const MOST_INSTRUCTIONS: usize = 32;
 
 /// Decoded instructions that are kept before all are dropped: 48 MiB of them.
 const MOST_OPS: usize = 2 << 20;
@@ -225,7 +225,7 @@ pub struct Blocks {
     blocks: Vec<Block>,
     by_key: HashMap<Key, u32, BuildHasherDefault<KeyHasher>>,
     jumps: Box<Jumps>,
-    /// Offsets in RAM of blocks that were decoded since somebody last asked.
+    /// Offsets in RAM of basic blocks that were decoded since somebody last asked.
     #[cfg(feature = "jit")]
     decoded: Vec<u64>,
     /// Code that was replaced in this epoch: slots of the jump cache may still lead to it.
@@ -272,7 +272,7 @@ impl Blocks {
         block.heat
     }
 
-    /// The offsets in RAM of the blocks that were decoded since this was last asked.
+    /// The offsets in RAM of the basic blocks that were decoded since this was last asked.
     #[cfg(feature = "jit")]
     pub fn take_decoded(&mut self) -> impl Iterator<Item = u64> + '_ {
         self.decoded.drain(..)
@@ -382,13 +382,11 @@ impl Blocks {
             self.jumps.fill(pc, start, index);
             return Ok(Found::Kept(index));
         }
-        let Some(block) = decode_block(hart, offset) else { return self.single(hart) };
         if self.size > MOST_OPS {
             self.drop_all();
         }
+        let Some(block) = self.decode(hart, offset) else { return self.single(hart) };
         self.size += block.code.len();
-        #[cfg(feature = "jit")]
-        self.decoded.push(offset);
         let index = match self.by_key.get(&key) {
             Some(&index) => {
                 self.size -= self.blocks[index as usize].code.len();
@@ -405,6 +403,56 @@ impl Blocks {
         };
         self.jumps.fill(pc, Some(self.blocks[index as usize].code.start_alone()), index);
         Ok(Found::Kept(index))
+    }
+
+    /// Decodes the block at an offset in RAM; `None` if its first instruction leaves the page.
+    fn decode(&mut self, hart: &mut Hart, offset: u64) -> Option<Block> {
+        // First make sure that a write to the page is heard of, then read it.
+        let version = hart.listen_to_writes(offset, PageFlags::CODE);
+        let end = (offset & !(PAGE_SIZE - 1)) + PAGE_SIZE;
+        let mut ops = Vec::with_capacity(8);
+        let mut at = offset;
+        while at < end && ops.len() < MOST_INSTRUCTIONS {
+            let low = u32::from(hart.ram.load_u16(at)?);
+            let length = if low & 3 == 3 { 4 } else { 2 };
+            if at + length > end {
+                break;
+            }
+            let word = if length == 4 { u32::from(hart.ram.load_u16(at + 2)?) << 16 | low } else { low };
+            let (mut op, flow) = decode_op(hart, word);
+            op.insn.index = ops.len() as u8;
+            op.insn.offset = (at - offset) as u16;
+            ops.push(op);
+            at += length;
+            match flow {
+                Flow::Next => {}
+                #[cfg(feature = "jit")]
+                Flow::Branch if at < end => self.decoded.push(at),
+                Flow::Branch => {}
+                _ => break,
+            }
+        }
+        if ops.is_empty() {
+            return None;
+        }
+        #[cfg(feature = "jit")]
+        self.decoded.push(offset);
+        Some(Block {
+            code: Code::new(ops, at - offset),
+            version,
+            #[cfg(feature = "jit")]
+            offset,
+            #[cfg(feature = "jit")]
+            mode: Mode::of(hart),
+            #[cfg(feature = "jit")]
+            heat: 0,
+            #[cfg(feature = "jit")]
+            asks_at: 0,
+            #[cfg(feature = "jit")]
+            installs: 0,
+            #[cfg(feature = "jit")]
+            region: None,
+        })
     }
 
     #[cold]
@@ -454,45 +502,4 @@ fn decode_op(hart: &Hart, word: u32) -> (Op, Flow) {
         return (Op::in_full(opcode, insn), row.flow);
     }
     (Op::new(opcode, insn), row.flow)
-}
-
-/// Decodes the block at an offset in RAM; `None` if its first instruction leaves the page.
-fn decode_block(hart: &mut Hart, offset: u64) -> Option<Block> {
-    // First make sure that a write to the page is heard of, then read it.
-    let version = hart.listen_to_writes(offset, PageFlags::CODE);
-    let end = (offset & !(PAGE_SIZE - 1)) + PAGE_SIZE;
-    let mut ops = Vec::with_capacity(8);
-    let mut at = offset;
-    while at < end && ops.len() < MOST_INSTRUCTIONS {
-        let low = u32::from(hart.ram.load_u16(at)?);
-        let length = if low & 3 == 3 { 4 } else { 2 };
-        if at + length > end {
-            break;
-        }
-        let word = if length == 4 { u32::from(hart.ram.load_u16(at + 2)?) << 16 | low } else { low };
-        let (mut op, flow) = decode_op(hart, word);
-        op.insn.index = ops.len() as u8;
-        op.insn.offset = (at - offset) as u16;
-        ops.push(op);
-        at += length;
-        if flow != Flow::Next {
-            break;
-        }
-    }
-    (!ops.is_empty()).then(|| Block {
-        code: Code::new(ops, at - offset),
-        version,
-        #[cfg(feature = "jit")]
-        offset,
-        #[cfg(feature = "jit")]
-        mode: Mode::of(hart),
-        #[cfg(feature = "jit")]
-        heat: 0,
-        #[cfg(feature = "jit")]
-        asks_at: 0,
-        #[cfg(feature = "jit")]
-        installs: 0,
-        #[cfg(feature = "jit")]
-        region: None,
-    })
 }

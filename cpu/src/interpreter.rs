@@ -60,6 +60,10 @@ fn go_on<'c, I: Instruction>(
     if const { matches!(I::ROW.flow, Flow::Next) } {
         return (next.handler())(hart, next, jumps, pc, left);
     }
+    if const { matches!(I::ROW.flow, Flow::Branch) } && target.is_none() {
+        // The block goes on. That the host branches here, and does not choose between addresses, lets it run ahead.
+        return (next.handler())(hart, next, jumps, pc, left);
+    }
     // What is behind knows how far it is from the start.
     let Insn { index, offset, .. } = *next.insn();
     leave(hart, jumps, target.unwrap_or(pc.wrapping_add(offset.into())), left - i64::from(index))

@@ -116,6 +116,8 @@ pub struct Hart {
     pub(crate) ram: Ram,
     pub(crate) configuration: Configuration,
     #[cfg(feature = "jit")]
+    pub(crate) views: crate::mmu::Views,
+    #[cfg(feature = "jit")]
     pub(crate) jit: crate::jit::State,
     /// The machine's other harts.
     peers: Vec<Arc<HartShared>>,
@@ -176,6 +178,8 @@ impl Hart {
             debug: Debug::default(),
             ram: bus.ram().clone(),
             configuration,
+            #[cfg(feature = "jit")]
+            views: crate::mmu::Views::new(bus.ram()),
             #[cfg(feature = "jit")]
             jit: crate::jit::State::default(),
             peers: Vec::new(),

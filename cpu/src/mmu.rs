@@ -13,6 +13,12 @@ use crate::ranges::Run;
 use crate::trap::Exception;
 use crate::{Hart, Privilege, Trapped};
 
+#[cfg(feature = "jit")]
+mod gathered;
+
+#[cfg(feature = "jit")]
+pub(crate) use gathered::Views;
+
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
@@ -58,6 +64,8 @@ pub(crate) mod pte {
     pub const G: u64 = 1 << 5;
     pub const A: u64 = 1 << 6;
     pub const D: u64 = 1 << 7;
+    /// For the supervisor's software.
+    pub const SOFTWARE: u64 = 3 << 8;
     pub const PPN: Field = Field::range(10, 44);
     pub const PBMT: Field = Field::range(61, 2);
     pub const RESERVED: Field = Field::range(54, 7);
@@ -368,6 +376,7 @@ impl Hart {
             host: self.ram.host_base() as u64 + offset - before * PAGE_SIZE,
             // What U-mode's entries hold may move to other pages later, and goes with the address space.
             global: privilege != Privilege::User && found.leaf.is_none_or(|leaf| leaf.entry & pte::G != 0),
+            is_view: false,
         })
     }
 
@@ -377,7 +386,7 @@ impl Hart {
     fn neighbours(&self, leaf: Leaf, access: Access) -> (u64, u64) {
         let index = leaf.address % PAGE_SIZE / 8;
         // A load does not ask for D.
-        let ignored = if access == Access::Read { pte::D } else { 0 } | 0x300;
+        let ignored = if access == Access::Read { pte::D } else { 0 } | pte::SOFTWARE;
         let step = 1 << 10;
         let read = |address| self.ram.offset(address, 8).and_then(|offset| self.ram.load_u64(offset));
         // It has had its A and D bits set since the walk read it, or somebody is changing it.

@@ -14,7 +14,9 @@
 //! filled. An entry is in a log once.
 //!
 //! **Pages.** Where an access of U-mode misses and the TLB has its page, translated code itself puts that page into the
-//! entry, if the entry may move, and sets [`Ranges::moved`]. Now and then the service looks for a longer run.
+//! entry, if the entry may move, and sets [`Ranges::moved`]. Now and then the service looks for a longer run. Where an
+//! access has missed for long, that may be a view of pages that lie apart in RAM ([`crate::mmu`]); an entry that has one
+//! does not move. If it misses for as long once more, views are none of it until it is forgotten.
 //!
 //! **Stores and listeners.** Who begins to listen to a page asks every hart whether it can have written there unheard
 //! (`Hart::listen_to_writes`). So an entry for stores keeps its run beyond its validity until somebody asks, and on a
@@ -46,6 +48,19 @@ const IN_OTHER_LOG: u16 = 4;
 const IN_STORES: u16 = 8;
 /// Translated code may put another page into the entry.
 pub(crate) const MOVABLE: u16 = 16;
+/// The entry has had a view since it was last forgotten, and its patience began anew with the first.
+const TRIES_VIEWS: u16 = 32;
+
+/// What views may do for an access ([`Ranges::use_of_views`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UseOfViews {
+    /// It goes about too far for them.
+    None,
+    /// One that there is may serve it.
+    Known,
+    /// It has missed its runs for long: one may be made.
+    New,
+}
 
 /// Most misses that are served before another try.
 const MOST_PATIENCE: u16 = 4095;
@@ -67,6 +82,8 @@ pub(crate) struct Run {
     pub host: u64,
     /// Whether all address spaces have it.
     pub global: bool,
+    /// Whether it is a view of pages that lie apart in RAM ([`crate::mmu`]): for loads.
+    pub is_view: bool,
 }
 
 /// The range entries of one hart. There are none before [`Ranges::provide`].
@@ -135,6 +152,16 @@ impl Ranges {
         entry.patience < 0
     }
 
+    /// What a view of pages that lie apart could do for the access of an entry.
+    pub fn use_of_views(&self, index: usize) -> UseOfViews {
+        match self.entries.get(index) {
+            Some(entry) if entry.flags & TRIES_VIEWS != 0 && entry.backoff >= MOST_PATIENCE => UseOfViews::None,
+            Some(entry) if entry.backoff >= MOST_PATIENCE => UseOfViews::New,
+            Some(_) => UseOfViews::Known,
+            None => UseOfViews::None,
+        }
+    }
+
     /// Fills the entry of an access that spans `span` bytes from `first` on, or gives it time where no run has them.
     pub fn fill(&mut self, index: usize, run: Option<Run>, first: u64, span: u64, write: bool) {
         let Some(entry) = self.entries.get_mut(index) else { return };
@@ -142,6 +169,10 @@ impl Ranges {
             let place = first.wrapping_sub(run.base);
             place < run.length && span <= run.length - place
         });
+        if run.is_some_and(|run| run.is_view) && entry.flags & TRIES_VIEWS == 0 {
+            entry.flags |= TRIES_VIEWS;
+            entry.backoff = 0;
+        }
         // A miss of an entry that was good says that the access goes about: each one doubles the time to the next try.
         entry.backoff = match run {
             None => MOST_PATIENCE,
@@ -166,7 +197,7 @@ impl Ranges {
                 self.stores.push(index as u32);
             }
         }
-        if !(run.global || write && self.logs_replaced) {
+        if !(run.global || run.is_view || write && self.logs_replaced) {
             entry.flags |= MOVABLE;
         }
         let (log, flag) = if run.global { (&mut self.global, IN_GLOBAL_LOG) } else { (&mut self.other, IN_OTHER_LOG) };
@@ -281,6 +312,7 @@ impl Range {
     fn forget(&mut self) {
         (self.delta, self.base) = self.written().unwrap_or_default();
         (self.limit, self.patience) = (0, 0);
+        self.flags &= !TRIES_VIEWS;
     }
 }
 
@@ -297,7 +329,7 @@ mod tests {
     fn filled() -> Ranges {
         let mut ranges = Ranges::default();
         ranges.provide(Entries::leaked(4));
-        let run = |base, global| Some(Run { base, length: 0x3000, host: base + 0x100_0000, global });
+        let run = |base, global| Some(Run { base, length: 0x3000, host: base + 0x100_0000, global, is_view: false });
         ranges.fill(1, run(0x5000, false), 0x5000, 8, false);
         ranges.fill(2, run(0x9000, true), 0x9000, 8, true);
         ranges
@@ -351,7 +383,7 @@ mod tests {
         }
         let mut ranges = filled();
         ranges.log_replaced(true);
-        let other = Run { base: 0x1000, length: 0x1000, host: 0x200_0000, global: false };
+        let other = Run { base: 0x1000, length: 0x1000, host: 0x200_0000, global: false, is_view: false };
         ranges.fill(2, Some(other), 0x1000, 8, true);
         assert!(matches!(ranges.take_replaced()[..], [(0x100_9000, length)] if length >= 0x3000));
         assert_eq!(ranges.entries[2].flags & MOVABLE, 0);
@@ -367,7 +399,7 @@ mod tests {
         let mut ranges = filled();
         let mut total = 0;
         for round in 0..20_u64 {
-            let run = Run { base: round << 16, length: 0x1000, host: 0, global: false };
+            let run = Run { base: round << 16, length: 0x1000, host: 0, global: false, is_view: false };
             ranges.fill(1, Some(run), round << 16, 8, false);
             total += ranges.entries[1].patience;
         }

@@ -164,6 +164,7 @@ impl Jit {
             if left == 0 {
                 return Stop::Budget;
             }
+            hart.make_room_for_views();
             let outcome = match self.code(hart, context, &presence, left, &mut link) {
                 Step::Run(code) => {
                     let before = hart.counts.retired;

@@ -16,6 +16,7 @@ use crate::block::CodeContext;
 use crate::isa::{AmoOp, Ops};
 use crate::mmu::Access;
 use crate::operations::carryless_product;
+use crate::ranges::UseOfViews;
 use crate::{Hart, Trapped};
 
 const AMO_OPS: [AmoOp; 9] =
@@ -112,11 +113,22 @@ impl AccessCode {
     }
 }
 
+/// Runs of as many bytes are no better where they are views.
+const LONG_RUN: u64 = 256 << 10;
+
 /// Fills the range entry of an access to `address` that has just been made.
 fn fill(hart: &mut Hart, code: AccessCode, address: u64, access: Access) {
     let Some(SharedCheck { index, span, distance }) = code.range else { return };
     if hart.tlb.ranges.wants(index) {
-        let run = hart.run(address, access);
+        let mut run = hart.run(address, access);
+        if access == Access::Read && code.takes {
+            let is_short = run.is_none_or(|run| run.length < LONG_RUN);
+            let view = match hart.tlb.ranges.use_of_views(index) {
+                UseOfViews::None => None,
+                uses => is_short.then(|| hart.gathered_run(address, uses == UseOfViews::New)).flatten(),
+            };
+            run = view.filter(|view| run.is_none_or(|run| run.length < view.length)).or(run);
+        }
         hart.tlb.ranges.fill(index, run, address.wrapping_sub(distance), span, access == Access::Write);
     }
 }

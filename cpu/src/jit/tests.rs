@@ -521,8 +521,9 @@ fn address_spaces_keep_apart() {
     }
 }
 
-/// Loads and stores at random places of four virtual pages, which are mapped anew now and then.
-fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64) {
+/// Loads and stores at random places of four virtual pages, which are mapped anew now and then. With `views`, loads have
+/// missed their runs for long before.
+fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64, views: bool) {
     const PAGES: u64 = 4;
     const FIRST: u64 = 8 * PAGE_SIZE;
     let mut machine = paged(1);
@@ -533,11 +534,12 @@ fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64) {
     machine.hart.set_privilege(privilege);
     let mut memory: Vec<u8> = (0..8 * PAGE_SIZE).map(|_| random.next() as u8).collect();
     machine.ram.write(DATA, &memory).unwrap();
-    let mut mapping = [0, 1, 2, 3];
+    let usual = if views { [6, 1, 4, 2] } else { [0, 1, 2, 3] };
+    let mut mapping = usual;
     for round in 0..600 {
         if round == 0 || random.below(4) == 0 {
             let page = random.below(PAGES);
-            mapping[page as usize] = random.below(8);
+            mapping[page as usize] = if views && random.below(3) != 0 { usual[page as usize] } else { random.below(8) };
             for (page, physical) in (8..).zip(mapping) {
                 let leaf = ((DATA >> 12) + physical) << 10 | Tables::ALL | flags;
                 Tables(&machine.ram).write(Tables::LEAVES + page * 8, leaf);
@@ -556,10 +558,10 @@ fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64) {
             _ => random.below((PAGES * PAGE_SIZE - 24) / 8) * 8,
         };
         let physical = |place: u64| (mapping[(place / PAGE_SIZE) as usize] * PAGE_SIZE + place % PAGE_SIZE) as usize;
+        let load = |memory: &[u8], place| {
+            u64::from_le_bytes(std::array::from_fn(|byte| memory[physical(place + byte as u64)]))
+        };
         for _ in 0..1 + random.below(3) {
-            let load = |memory: &[u8], place| {
-                u64::from_le_bytes(std::array::from_fn(|byte| memory[physical(place + byte as u64)]))
-            };
             let (first, second, stored) = (load(&memory, place), load(&memory, place + 8), random.next());
             machine.hart.set_x(11, FIRST + place);
             machine.hart.set_x(13, stored);
@@ -568,6 +570,15 @@ fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64) {
             for (byte, value) in (0..).zip(stored.to_le_bytes()) {
                 memory[physical(place + 16 + byte)] = value;
             }
+        }
+        if round == 0 && views {
+            for _ in 0..20_000 {
+                let place = random.below(PAGES * PAGE_SIZE / 8 - 2) * 8;
+                machine.hart.set_x(11, FIRST + place);
+                machine.hart.set_x(13, load(&memory, place + 16));
+                call(&mut machine, CODE);
+            }
+            assert!(machine.hart.gathered_run(FIRST, false).is_some_and(|run| run.length > PAGE_SIZE), "a view");
         }
     }
     let mut bytes = vec![0; memory.len()];
@@ -578,13 +589,15 @@ fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64) {
 
 #[test]
 fn user_accesses_follow_mappings() {
-    accesses_follow_mappings(crate::Privilege::User, Tables::USER);
+    accesses_follow_mappings(crate::Privilege::User, Tables::USER, false);
+    #[cfg(target_os = "linux")]
+    accesses_follow_mappings(crate::Privilege::User, Tables::USER, true);
 }
 
 #[test]
 fn supervisor_accesses_follow_mappings() {
-    accesses_follow_mappings(crate::Privilege::Supervisor, 0);
-    accesses_follow_mappings(crate::Privilege::Supervisor, Tables::GLOBAL);
+    accesses_follow_mappings(crate::Privilege::Supervisor, 0, false);
+    accesses_follow_mappings(crate::Privilege::Supervisor, Tables::GLOBAL, false);
 }
 
 #[test]
@@ -877,4 +890,64 @@ fn one_walk_serves_loads_and_stores_where_the_page_is_dirty() {
     assert_eq!(after_load(Tables::ALL & !D, false), (false, false));
     assert_eq!(after_load(Tables::ALL & !W, false), (false, false));
     assert_eq!(after_load(Tables::ALL, true), (false, true), "somebody listens");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_view_has_what_loads_may_use_as_freely() {
+    const FIRST: u64 = 500;
+    const DATA: u64 = BASE + 0x3_0000;
+    // By page from 500 on: the last one of the table is 511.
+    let physical = |page: u64| DATA + (page * 5 % 16) * PAGE_SIZE;
+    let leaf = |page: u64| (physical(page) >> 12) << 10 | Tables::ALL | Tables::USER;
+    let prepared = || {
+        let mut machine = paged(1);
+        for page in FIRST..512 {
+            Tables(&machine.ram).write(Tables::LEAVES + page * 8, leaf(page));
+        }
+        machine.hart.set_privilege(crate::Privilege::User);
+        machine
+    };
+    // The pages that the run of page 505 has, in a view that is made now or was made before.
+    let run = |machine: &mut Machine, gather| {
+        let run = machine.hart.gathered_run(505 * PAGE_SIZE + 8, gather)?;
+        let first = run.base / PAGE_SIZE;
+        Some((first, first + run.length / PAGE_SIZE - 1))
+    };
+    assert_eq!(run(&mut prepared(), false), None);
+    let mut machine = prepared();
+    assert_eq!(run(&mut machine, true), Some((500, 511)));
+    let host = machine.hart.gathered_run(500 * PAGE_SIZE, false).unwrap().host;
+    assert_eq!(machine.hart.gathered_run(505 * PAGE_SIZE, false).unwrap().host, host, "one view");
+    // What ends a run, at page 508: no A, no U, another memory type, execute only, nothing, another page, no RAM.
+    let other = leaf(508) ^ leaf(500) ^ leaf(501);
+    let wrongs = [leaf(508) & !0x40, leaf(508) & !0x10, leaf(508) | 1 << 61, leaf(508) & !0x6, 0, other, 0x10df];
+    for entry in wrongs {
+        for gathered_before in [true, false] {
+            let mut machine = prepared();
+            if gathered_before {
+                run(&mut machine, true);
+            }
+            Tables(&machine.ram).write(Tables::LEAVES + 508 * 8, entry);
+            let expected = if entry == other && !gathered_before { (500, 511) } else { (500, 507) };
+            assert_eq!(run(&mut machine, !gathered_before), Some(expected), "{entry:#x}, {gathered_before}");
+        }
+    }
+    // What does not matter to a load: D, and what software notes.
+    let mut machine = prepared();
+    Tables(&machine.ram).write(Tables::LEAVES + 508 * 8, leaf(508) & !0x80 | 0x300);
+    assert_eq!(run(&mut machine, true), Some((500, 511)));
+    // PMP forbids one page.
+    let hart = &mut machine.hart;
+    hart.set_privilege(crate::Privilege::Machine);
+    hart.write_csr(0x3b0, physical(503) >> 2 | 0x1ff).unwrap();
+    hart.write_csr(0x3b1, u64::MAX >> 10).unwrap();
+    hart.write_csr(0x3a0, 0x1f18).unwrap();
+    hart.set_privilege(crate::Privilege::User);
+    assert_eq!(run(&mut machine, false), Some((504, 511)));
+    // S-mode has none.
+    let mut machine = prepared();
+    machine.hart.set_privilege(crate::Privilege::Supervisor);
+    machine.hart.write_csr(0x100, 1 << 18).unwrap();
+    assert_eq!(run(&mut machine, true), None);
 }

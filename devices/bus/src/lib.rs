@@ -20,6 +20,6 @@ pub use device::Device;
 pub use device_tree::Placement;
 pub use interrupt::{InterruptSink, IrqLine};
 pub use power::{PowerRequest, PowerSwitch};
-pub use ram::{CodeListener, PAGE_SIZE, PageFlags, Piece, Ram, RamError, Scattered};
+pub use ram::{CodeListener, Gathered, PAGE_SIZE, PageFlags, Piece, Ram, RamError, Scattered, View};
 pub use state::{StateError, restore, save};
 pub use width::Width;

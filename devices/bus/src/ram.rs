@@ -15,8 +15,10 @@
 //! together: who finds the flag gone finds the new version, and who sets the flag knows the version that it is set for.
 
 use std::alloc::Layout;
+use std::fs::File;
+use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -24,8 +26,10 @@ use portable_atomic::AtomicU128;
 
 use crate::Width;
 
+mod gathered;
 mod scattered;
 
+pub use gathered::{Gathered, View};
 pub use scattered::{Piece, Scattered};
 
 /// The granule of translation and of [`PageFlags`], in bytes.
@@ -78,6 +82,10 @@ impl PageFlags {
 struct Inner {
     /// Keeps the mapping alive.
     _map: MmapRaw,
+    /// What is mapped, on hosts where that can be mapped once more.
+    file: Option<File>,
+    /// Pages that are mapped once more ([`Gathered`]).
+    gathered: AtomicUsize,
     pages: Box<[PageState]>,
     listeners: RwLock<Vec<Weak<dyn CodeListener>>>,
 }
@@ -206,6 +214,21 @@ fn zeroed_table<T: Zeroable>(pages: usize) -> Option<Box<[T]>> {
     Some(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(table.as_ptr(), pages)) })
 }
 
+/// Maps `size` zeroed bytes; the host provides pages as they are touched.
+#[cfg(target_os = "linux")]
+fn map(size: u64) -> io::Result<(MmapRaw, Option<File>)> {
+    let file = File::from(rustix::fs::memfd_create("guest-ram", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.set_len(size)?;
+    Ok((MmapOptions::new().len(size as usize).map_raw(&file)?, Some(file)))
+}
+
+/// Maps `size` zeroed bytes; the host provides pages as they are touched.
+#[cfg(not(target_os = "linux"))]
+fn map(size: u64) -> io::Result<(MmapRaw, Option<File>)> {
+    let map = MmapOptions::new().len(size as usize).no_reserve_swap().map_anon()?;
+    Ok((map.into(), None))
+}
+
 impl Ram {
     /// Maps `size` zeroed bytes as guest RAM at guest-physical address `base`. The host provides pages as they are
     /// touched.
@@ -215,12 +238,7 @@ impl Ram {
         if size == 0 || !aligned || base.checked_add(size).is_none() || !fits {
             return Err(RamError::Size { base, size });
         }
-        let map = MmapOptions::new()
-            .len(size as usize)
-            .no_reserve_swap()
-            .map_anon()
-            .map_err(|source| RamError::Map { size, source })?;
-        let map = MmapRaw::from(map);
+        let (map, file) = map(size).map_err(|source| RamError::Map { size, source })?;
         let pages = (size / PAGE_SIZE) as usize;
         let no_table = || RamError::Map { size, source: std::io::ErrorKind::OutOfMemory.into() };
         let pages = zeroed_table::<PageState>(pages).ok_or_else(no_table)?;
@@ -228,7 +246,13 @@ impl Ram {
             host: map.as_mut_ptr(),
             len: size,
             base,
-            inner: Arc::new(Inner { _map: map, pages, listeners: RwLock::default() }),
+            inner: Arc::new(Inner {
+                _map: map,
+                file,
+                gathered: AtomicUsize::new(0),
+                pages,
+                listeners: RwLock::default(),
+            }),
         })
     }
 

@@ -99,6 +99,13 @@ impl Hart {
         self.tlb.note_execution(address, self.privilege);
     }
 
+    /// The host's address of a byte that loads, or stores, need no further check for.
+    #[cfg(feature = "jit")]
+    pub(crate) fn host_of(&self, address: u64, access: Access) -> Option<u64> {
+        let table = if access == Access::Write { &self.tlb.write } else { &self.tlb.read };
+        probe(table, address, tlb::tag(address, 1, self.data_context))
+    }
+
     /// Loads, zero-extended, if the TLB has the translation.
     #[inline(always)]
     pub(crate) fn load_quick(&self, address: u64, width: Width) -> Option<u64> {

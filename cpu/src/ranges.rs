@@ -162,6 +162,12 @@ impl Ranges {
         }
     }
 
+    /// The host's address that an entry has for an access at `first`, if its run has all of it.
+    pub fn host(&self, index: usize, first: u64) -> Option<u64> {
+        let entry = self.entries.get(index)?;
+        (first.wrapping_sub(entry.base) < entry.limit).then(|| first.wrapping_add(entry.delta))
+    }
+
     /// Fills the entry of an access that spans `span` bytes from `first` on, or gives it time where no run has them.
     pub fn fill(&mut self, index: usize, run: Option<Run>, first: u64, span: u64, write: bool) {
         let Some(entry) = self.entries.get_mut(index) else { return };

@@ -1,10 +1,10 @@
-//! Where an access goes that has missed its run: two functions that all regions share, one for loads and one for
-//! stores.
+//! Where an access goes that has missed its run: functions that all regions share, for loads and for stores, alone or
+//! several that share a check.
 //!
 //! They are told of the access in the hart's [`super::state::State::arguments`], as a service is, and preserve all
-//! registers. Where the TLB has the page, they make the access, put the page into the range entry where that may move,
-//! and leave the host's address of the run in [`super::state::State::host`] for the accesses that share the check. All
-//! else is the services'. Once outlined, this is a third less code to compile for each region.
+//! registers. Where the TLB has the page, they put it into the range entry where that may move, and make the access, or
+//! answer with the host's address of the first byte that the accesses share. All else is the services'. Once outlined,
+//! this is a third less code to compile for each region.
 
 use bus::Width;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -18,8 +18,17 @@ use super::state::{Service, offset};
 use super::translate::{Memory, PAGE, memory_type, probe_tlb, service_signature};
 use crate::ranges::{MOVABLE, Range};
 
-/// The function for loads, or for stores.
-pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext, store: bool) -> Function {
+/// The services that are made here.
+pub(super) const MISSES: [Service; 4] = [Service::Load, Service::Store, Service::LoadRun, Service::StoreRun];
+
+/// The function for one of them.
+pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext, service: Service) -> Function {
+    let (store, shared, slowly) = match service {
+        Service::LoadRun => (false, true, Service::LoadRunSlowly),
+        Service::StoreRun => (true, true, Service::StoreRunSlowly),
+        Service::Store => (true, false, Service::StoreSlowly),
+        _ => (false, false, Service::LoadSlowly),
+    };
     let mut function = Function::with_name_signature(Default::default(), service_signature(isa));
     let memory = Memory::new(&mut function);
     let mut b = FunctionBuilder::new(&mut function, context);
@@ -69,7 +78,9 @@ pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderCo
     on(&mut b, hit, found, slow);
     let delta = b.ins().load(I64, memory.tlb, slot, table + offset::ENTRY_DELTA);
     let host = b.ins().iadd(first, delta);
-    b.ins().store(memory.hart, host, hart, offset::HOST);
+    if shared {
+        b.ins().store(memory.hart, host, hart, offset::OUTCOME);
+    }
     let may_take = b.ins().icmp_imm_s(IntCC::SignedLessThan, word, 0);
     on(&mut b, may_take, movable, access);
     let flags = b.ins().load(I16, memory.tlb, entry, at + offset::RANGE_FLAGS);
@@ -85,18 +96,34 @@ pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderCo
     b.ins().jump(access, []);
 
     b.switch_to_block(access);
-    let at_host = b.ins().iadd(host, distance);
+    if shared {
+        b.ins().return_(&[]);
+    } else {
+        make_access(&mut b, memory, hart, store, word, host);
+    }
+
+    b.switch_to_block(slow);
+    let code = b.ins().load(I64, memory.hart.with_readonly(), hart, offset::SERVICES + 8 * slowly as i32);
+    b.ins().call_indirect(signature, code, &[hart]);
+    b.ins().return_(&[]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    function
+}
+
+/// Makes the access that `word` tells of at the host's address, and returns.
+fn make_access(b: &mut FunctionBuilder, memory: Memory, hart: Value, store: bool, word: Value, host: Value) {
     let done = b.create_block();
-    let value = store.then(|| argument(&mut b, 2));
-    let make_access = |b: &mut FunctionBuilder, width: Width| {
+    let value = store.then(|| b.ins().load(I64, memory.hart, hart, offset::ARGUMENTS + 16));
+    let access = |b: &mut FunctionBuilder, width: Width| {
         let t = memory_type(width);
         match value {
             Some(value) => {
                 let narrow = if t == I64 { value } else { b.ins().ireduce(t, value) };
-                b.ins().store(memory.guest, narrow, at_host, 0);
+                b.ins().store(memory.guest, narrow, host, 0);
             }
             None => {
-                let value = b.ins().load(t, memory.guest, at_host, 0);
+                let value = b.ins().load(t, memory.guest, host, 0);
                 let wide = if t == I64 { value } else { b.ins().uextend(I64, value) };
                 b.ins().store(memory.hart, wide, hart, offset::OUTCOME);
             }
@@ -106,24 +133,16 @@ pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderCo
         let (this, next) = (b.create_block(), b.create_block());
         let bytes = b.ins().band_imm_s(word, AccessCode::WIDTH);
         let is_this = b.ins().icmp_imm_s(IntCC::Equal, bytes, width.bytes() as i64);
-        on(&mut b, is_this, this, next);
-        make_access(&mut b, width);
+        b.ins().brif(is_this, this, [], next, []);
+        b.switch_to_block(this);
+        access(b, width);
         b.ins().jump(done, []);
         b.switch_to_block(next);
     }
-    make_access(&mut b, Width::Half);
+    access(b, Width::Half);
     b.ins().jump(done, []);
     b.switch_to_block(done);
     let none = b.ins().iconst(I64, 0);
     b.ins().store(memory.hart, none, hart, offset::TRAPPED);
     b.ins().return_(&[]);
-
-    b.switch_to_block(slow);
-    let service = if store { Service::StoreSlowly } else { Service::LoadSlowly };
-    let code = b.ins().load(I64, memory.hart.with_readonly(), hart, offset::SERVICES + 8 * service as i32);
-    b.ins().call_indirect(signature, code, &[hart]);
-    b.ins().return_(&[]);
-    b.seal_all_blocks();
-    b.finalize(isa.frontend_config());
-    function
 }

@@ -36,7 +36,7 @@ pub(crate) use state::State;
 use crate::block::{self, Found};
 use crate::interpreter::{self, Outcome};
 use crate::mmu::Access;
-use crate::{Hart, Interpreter, Stop};
+use crate::{Hart, Interpreter, Stop, Trapped};
 use jumps::Jumps;
 use region::{NEIGHBOURS, Request};
 pub(crate) use shared::Installed;
@@ -65,6 +65,8 @@ pub struct JitStatistics {
     pub exits_link: u64,
     /// Returns for an event or the end of the budget.
     pub exits_event: u64,
+    /// Returns for accesses that share a check and that no run has all of.
+    pub exits_access: u64,
     /// Returns by a miss of the jump cache.
     pub exits_miss: u64,
 }
@@ -83,6 +85,7 @@ impl std::ops::Add for JitStatistics {
             exits_helper: self.exits_helper + other.exits_helper,
             exits_link: self.exits_link + other.exits_link,
             exits_event: self.exits_event + other.exits_event,
+            exits_access: self.exits_access + other.exits_access,
             exits_miss: self.exits_miss + other.exits_miss,
         }
     }
@@ -197,6 +200,12 @@ impl Jit {
                             hart.next_pc = hart.pc;
                             Outcome::Exit
                         }
+                        result::INTERPRET => {
+                            self.statistics.exits_access += 1;
+                            let left = limit.min(hart.watched.overflow_at).saturating_sub(hart.counts.retired);
+                            let found = self.interpreter.blocks.find(hart);
+                            self.interpret(hart, found, left, 0)
+                        }
                         unlinked => {
                             self.statistics.exits_link += 1;
                             link = Some(unlinked as u64);
@@ -204,23 +213,7 @@ impl Jit {
                         }
                     }
                 }
-                Step::Interpret(found) => {
-                    let before = hart.counts.retired;
-                    let outcome = match &found {
-                        Ok(found) => interpreter::run(hart, &self.interpreter.blocks, found, left, self.chain),
-                        Err(_) => {
-                            hart.next_pc = hart.pc;
-                            Outcome::Trap
-                        }
-                    };
-                    let retired = hart.counts.retired.wrapping_sub(before);
-                    self.statistics.interpreted += retired;
-                    if let Ok(Found::Kept(index)) = found {
-                        // Where the chain began stands for all the blocks that it went through.
-                        self.interpreter.blocks.heat(index, (retired / BLOCK_LENGTH) as u32);
-                    }
-                    outcome
-                }
+                Step::Interpret(found) => self.interpret(hart, found, left, self.chain),
             };
             link = None;
             match outcome {
@@ -244,6 +237,23 @@ impl Jit {
             }
             context = self.context(hart);
         }
+    }
+
+    /// Interprets what was found at the hart's `pc`, and about `chain` instructions of what it leads to.
+    fn interpret(&mut self, hart: &mut Hart, found: Result<Found, Trapped>, left: u64, chain: u64) -> Outcome {
+        let Ok(found) = found else {
+            hart.next_pc = hart.pc;
+            return Outcome::Trap;
+        };
+        let before = hart.counts.retired;
+        let outcome = interpreter::run(hart, &self.interpreter.blocks, &found, left, chain);
+        let retired = hart.counts.retired.wrapping_sub(before);
+        self.statistics.interpreted += retired;
+        if let Found::Kept(index) = found {
+            // Where the chain began stands for all the blocks that it went through.
+            self.interpreter.blocks.heat(index, (retired / BLOCK_LENGTH) as u32);
+        }
+        outcome
     }
 
     fn context(&mut self, hart: &mut Hart) -> u64 {
@@ -412,7 +422,7 @@ enum Step {
     /// Enters translated code at a host address.
     Run(u64),
     /// Interprets a block.
-    Interpret(Result<Found, crate::Trapped>),
+    Interpret(Result<Found, Trapped>),
 }
 
 /// Enters translated code.

@@ -7,7 +7,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use bus::Width;
+use bus::{PAGE_SIZE, Width};
 
 use super::host;
 use super::state::{Arguments, CallSite, FloatSite, RESERVE, SERVICES, Service};
@@ -57,7 +57,6 @@ fn lend(hart: *mut Hart, trapped: u64, service: impl FnOnce(&mut Hart, Arguments
         Err(Trapped(()))
     });
     hart.jit.trapped = outcome.is_err().into();
-    hart.jit.host = 0;
     hart.jit.outcome = outcome.unwrap_or(trapped);
 }
 
@@ -153,6 +152,31 @@ extern "C" fn store(hart: *mut Hart) {
     });
 }
 
+/// The host's address of the first byte of those that accesses share the check of; zero where no run has them all, or
+/// somebody watches: then they go one by one, interpreted.
+fn find_run(hart: &mut Hart, address: u64, word: u64, access: Access) -> Result<u64, Trapped> {
+    hart.jit.slow_accesses += 1;
+    let code = AccessCode::of(word);
+    let Some(SharedCheck { index, span, distance }) = code.range else { return Ok(0) };
+    if hart.is_watched(address, 1, access) {
+        return Ok(0);
+    }
+    hart.data_address(address, 1, access)?;
+    fill(hart, code, address, access);
+    let first = address.wrapping_sub(distance);
+    let in_page = first % PAGE_SIZE + span <= PAGE_SIZE;
+    let run = hart.tlb.ranges.host(index, first);
+    Ok(run.or_else(|| hart.host_of(first, access).filter(|_| in_page)).unwrap_or(0))
+}
+
+extern "C" fn load_run(hart: *mut Hart) {
+    with(hart, |hart, [address, word, ..]| find_run(hart, address, word, Access::Read));
+}
+
+extern "C" fn store_run(hart: *mut Hart) {
+    with(hart, |hart, [address, word, ..]| find_run(hart, address, word, Access::Write));
+}
+
 extern "C" fn amo(hart: *mut Hart) {
     with(hart, |hart, [address, code, value, ..]| {
         hart.jit.slow_accesses += 1;
@@ -235,14 +259,17 @@ extern "C" fn carryless_high(hart: *mut Hart) {
     with(hart, |_, [a, b, ..]| Ok((carryless_product(a, b) >> 64) as u64));
 }
 
-/// The addresses of the services, by number, with those of the functions for accesses and jumps that miss.
-pub(super) fn services(load: u64, store: u64, unlinked: u64) -> [u64; SERVICES] {
+/// The addresses of the services, by number; those of the functions that are compiled are `made`.
+pub(super) fn services(made: impl IntoIterator<Item = (Service, u64)>) -> [u64; SERVICES] {
     let mut services = [0; SERVICES];
+    for (service, address) in made {
+        services[service as usize] = address;
+    }
     let mut set = |service: Service, address: *const ()| services[service as usize] = address as u64;
-    set(Service::Load, load as *const ());
-    set(Service::Store, store as *const ());
     set(Service::LoadSlowly, preserving::load as *const ());
     set(Service::StoreSlowly, preserving::store as *const ());
+    set(Service::LoadRunSlowly, preserving::load_run as *const ());
+    set(Service::StoreRunSlowly, preserving::store_run as *const ());
     set(Service::Amo, preserving::amo as *const ());
     set(Service::CompareAndSwap, preserving::compare_and_swap as *const ());
     set(Service::CompareAndSwapPair, preserving::compare_and_swap_pair as *const ());
@@ -253,7 +280,6 @@ pub(super) fn services(load: u64, store: u64, unlinked: u64) -> [u64; SERVICES] 
     set(Service::CarrylessLow, preserving::carryless_low as *const ());
     set(Service::CarrylessHigh, preserving::carryless_high as *const ());
     set(Service::AccrueFlags, host::accrue_flags as *const ());
-    set(Service::Unlinked, unlinked as *const ());
     services
 }
 
@@ -339,7 +365,7 @@ mod preserving {
     }
 
     preserving! {
-        load store amo compare_and_swap compare_and_swap_pair load_reserved store_conditional call float carryless_low
+        load store load_run store_run amo compare_and_swap compare_and_swap_pair load_reserved store_conditional call float carryless_low
         carryless_high
     }
 }

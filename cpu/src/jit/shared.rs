@@ -23,12 +23,15 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::arena::{Arena, ArenaError};
-use super::miss::miss_function;
+use super::miss::{MISSES, miss_function};
 use super::perf::PerfMap;
 use super::region::{Page, Region, Request};
 use super::state::Site;
 use super::translate::{Host, entry_function, translate, unlinked_function};
-use super::{runtime, state::SERVICES};
+use super::{
+    runtime,
+    state::{SERVICES, Service},
+};
 use crate::block::Mode;
 use crate::hart::Configuration;
 use crate::ranges::RANGES;
@@ -225,8 +228,8 @@ struct Inner {
     harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
     entry: AtomicU64,
     unlinked: AtomicU64,
-    load_miss: AtomicU64,
-    store_miss: AtomicU64,
+    /// The services of [`super::miss`].
+    misses: [(Service, AtomicU64); 4],
     statistics: Mutex<CompilerStatistics>,
     perf_map: Option<PerfMap>,
 }
@@ -315,8 +318,7 @@ impl JitShared {
             harts: Mutex::default(),
             entry: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
-            load_miss: AtomicU64::new(0),
-            store_miss: AtomicU64::new(0),
+            misses: MISSES.map(|service| (service, AtomicU64::new(0))),
             statistics: Mutex::default(),
             perf_map: options.perf_map.then(PerfMap::new).flatten(),
             options,
@@ -359,9 +361,9 @@ impl JitShared {
 
     /// The functions that translated code calls.
     pub(super) fn services(&self) -> [u64; SERVICES] {
-        let address = |function: &AtomicU64| function.load(Ordering::Acquire);
-        let Inner { load_miss, store_miss, unlinked, .. } = &*self.inner;
-        runtime::services(address(load_miss), address(store_miss), address(unlinked))
+        let Inner { misses, unlinked, .. } = &*self.inner;
+        let made = misses.iter().map(|(service, address)| (*service, address)).chain([(Service::Unlinked, unlinked)]);
+        runtime::services(made.map(|(service, address)| (service, address.load(Ordering::Acquire))))
     }
 
     /// How many regions have been installed.
@@ -454,12 +456,14 @@ impl Drop for JitShared {
 impl Inner {
     fn place_stubs(&self, arena: &mut Arena) -> Result<(), JitError> {
         let mut context = FunctionBuilderContext::new();
-        let functions = [
-            (entry_function(&*self.optimising, &mut context), &self.entry),
-            (unlinked_function(&*self.optimising, &mut context), &self.unlinked),
-            (miss_function(&*self.optimising, &mut context, false), &self.load_miss),
-            (miss_function(&*self.optimising, &mut context, true), &self.store_miss),
+        let isa = &*self.optimising;
+        let mut functions = vec![
+            (entry_function(isa, &mut context), &self.entry),
+            (unlinked_function(isa, &mut context), &self.unlinked),
         ];
+        for (service, address) in &self.misses {
+            functions.push((miss_function(isa, &mut context, *service), address));
+        }
         for (function, address) in functions {
             let placed = compile(function, &self.optimising).and_then(|code| arena.place(&code));
             let placed = placed.ok_or_else(|| JitError::Host("its entry code does not compile".into()))?;

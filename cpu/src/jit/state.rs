@@ -18,12 +18,16 @@ pub(super) const RESERVE: i64 = super::region::MOST_INSTRUCTIONS as i64 + 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub(super) enum Service {
-    /// [`super::miss`].
+    /// [`super::miss`]: an access, and the run that several share.
     Load,
     Store,
-    /// What that does not do.
+    LoadRun,
+    StoreRun,
+    /// What these do not do.
     LoadSlowly,
     StoreSlowly,
+    LoadRunSlowly,
+    StoreRunSlowly,
     Amo,
     CompareAndSwap,
     CompareAndSwapPair,
@@ -64,8 +68,6 @@ pub(crate) struct State {
     /// For a service, and what it answers.
     pub(super) arguments: Arguments,
     pub(super) outcome: u64,
-    /// After a load or a store: the host's address of the first byte that its check covers, or zero.
-    pub(super) host: u64,
     pub(super) second_outcome: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
@@ -90,7 +92,6 @@ impl Default for State {
             jumps: 0,
             arguments: Arguments::default(),
             outcome: 0,
-            host: 0,
             second_outcome: 0,
             services: [0; SERVICES],
             discarded: 0,
@@ -160,7 +161,6 @@ pub(super) mod offset {
     pub const RANGE_FLAGS: i32 = of(offset_of!(Range, flags));
     pub const RANGE_PATIENCE: i32 = of(offset_of!(Range, patience));
     pub const ARGUMENTS: i32 = of(offset_of!(Hart, jit.arguments));
-    pub const HOST: i32 = of(offset_of!(Hart, jit.host));
     pub const OUTCOME: i32 = of(offset_of!(Hart, jit.outcome));
     pub const SECOND_OUTCOME: i32 = of(offset_of!(Hart, jit.second_outcome));
     pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));

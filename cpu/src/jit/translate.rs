@@ -41,7 +41,9 @@ pub(super) mod result {
     /// The instruction at the hart's `pc` has trapped.
     pub const TRAP: i64 = 1;
     /// A helper has run that may have changed anything; go on at the hart's `pc`.
-    pub const EXIT: i64 = 2;
+    pub const EXIT: i64 = 3;
+    /// The instruction at the hart's `pc` makes an access that only the interpreter can. One more than [`TRAP`].
+    pub const INTERPRET: i64 = TRAP + 1;
 }
 
 /// Parameters of a region's function.
@@ -201,7 +203,7 @@ struct Group {
     /// The bytes covered, as distances from the base register's value.
     low: i64,
     high: i64,
-    /// The host's address of the first, or zero where the check has failed.
+    /// The host's address of the first.
     host: Value,
 }
 
@@ -516,12 +518,12 @@ impl<'a> Translator<'a, '_> {
     /// Leaves to the engine with the hart's `pc` at a distance from the entry and `count` instructions of the block
     /// retired.
     fn leave(&mut self, at: i64, count: u32, code: i64) {
-        let pc = self.address(at);
+        let (pc, code) = (self.address(at), self.constant(code));
         self.leave_to(pc, count, code);
     }
 
-    fn leave_to(&mut self, pc: Value, count: u32, code: i64) {
-        let (left, code) = (self.left_after(count), self.constant(code));
+    fn leave_to(&mut self, pc: Value, count: u32, code: Value) {
+        let left = self.left_after(count);
         self.b.ins().jump(self.exit, &[pc, left, code].map(BlockArg::Value));
     }
 
@@ -832,21 +834,7 @@ impl<'a> Translator<'a, '_> {
             (group.base, group.store) == (access.base, access.store) && group.low <= access.offset && end <= group.high
         });
         if let Some(group) = shared {
-            self.flush_early();
-            let (hot, cold, join) = (self.b.create_block(), self.cold(), self.b.create_block());
-            if let Some(result) = result {
-                self.b.append_block_param(join, result);
-            }
-            self.branch_to(group.host, hot, cold);
-            self.b.switch_to_block(hot);
-            let value = fast(self, group.host, (access.offset - group.low) as i32);
-            self.jump_with(join, value);
-            self.b.switch_to_block(cold);
-            let value = self.slowly(|t| slow(t, plain));
-            self.jump_with(join, value);
-            self.b.seal_block(join);
-            self.b.switch_to_block(join);
-            return result.map(|_| self.b.block_params(join)[0]);
+            return fast(self, group.host, (access.offset - group.low) as i32);
         }
         let reserved = self.reserved.get(&self.op.at).copied();
         let Some(range) = reserved.map(|reserved| reserved.range).or_else(|| self.ranges.next()) else {
@@ -863,11 +851,9 @@ impl<'a> Translator<'a, '_> {
         let base = self.int(base);
         let first = if low == 0 { base } else { self.b.ins().iadd_imm_s(base, low) };
         let (hot, miss, join) = (self.b.create_block(), self.cold(), self.b.create_block());
+        let result = if is_shared { Some(I64) } else { result };
         if let Some(result) = result {
             self.b.append_block_param(join, result);
-        }
-        if is_shared {
-            self.b.append_block_param(join, I64);
         }
         let entry = self.hart;
         let at = offset::RANGES + (range * size_of::<Range>()) as i32;
@@ -880,30 +866,48 @@ impl<'a> Translator<'a, '_> {
         self.b.switch_to_block(hot);
         let delta = self.b.ins().load(I64, self.memory.tlb, entry, at + offset::RANGE_DELTA);
         let host = self.b.ins().iadd(first, delta);
-        let value = fast(self, host, distance);
-        self.jump_with_host(join, value, is_shared.then_some(host));
+        let value = if is_shared { Some(host) } else { fast(self, host, 0) };
+        self.jump_with(join, value);
         // A miss: the TLB, where the access lies in one page, else the service.
         self.b.switch_to_block(miss);
         if let Some(Reserved { credit, .. }) = reserved {
             self.raise_credit(credit);
         }
-        let value = self.slowly(|t| slow(t, code));
-        // Where there is none, the next one of those that share the check finds out for itself.
-        let host = is_shared.then(|| self.b.ins().load(I64, self.memory.hart, self.hart, offset::HOST));
-        self.jump_with_host(join, value, host);
+        let value = if is_shared { self.find_run(address, code) } else { self.slowly(|t| slow(t, code)) };
+        self.jump_with(join, value);
         self.b.seal_block(join);
         self.b.switch_to_block(join);
-        let parameters = self.b.block_params(join).to_vec();
-        if is_shared {
-            let host = parameters[parameters.len() - 1];
-            self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, host });
+        let value = result.map(|_| self.b.block_params(join)[0]);
+        match value.filter(|_| is_shared) {
+            Some(host) => {
+                self.groups.push(Group { base: access.base, store: access.store, low, high: low + length, host });
+                fast(self, host, distance)
+            }
+            None => value,
         }
-        result.map(|_| parameters[0])
     }
 
-    fn jump_with_host(&mut self, label: Label, value: Option<Value>, host: Option<Value>) {
-        let arguments: Vec<BlockArg> = value.into_iter().chain(host).map(BlockArg::Value).collect();
-        self.b.ins().jump(label, &arguments);
+    /// Asks for the host's address of what accesses share; leaves where the first one traps, or no run has all.
+    fn find_run(&mut self, address: Value, code: AccessCode) -> Option<Value> {
+        let service = if self.op.effects.access.is_some_and(|access| access.store) {
+            Service::StoreRun
+        } else {
+            Service::LoadRun
+        };
+        let word = self.constant(code.word() as i64);
+        let host = self.service(service, &[address, word]);
+        let (on, out) = (self.cold(), self.cold());
+        self.branch_to(host, on, out);
+        self.b.switch_to_block(out);
+        self.slowly(|t| {
+            let trapped = t.b.ins().load(I64, t.memory.hart, t.hart, offset::TRAPPED);
+            let (pc, interpret) = (t.address(t.op.at), t.constant(result::INTERPRET));
+            let code = t.b.ins().isub(interpret, trapped);
+            t.leave_to(pc, t.count, code);
+            None
+        });
+        self.b.switch_to_block(on);
+        Some(host)
     }
 
     /// The offset in RAM of a host's address in it.

@@ -56,8 +56,8 @@ impl fmt::Display for Statistics {
         writeln!(f, "entries of code         {}", jit.entries)?;
         writeln!(
             f,
-            "exits of code           {} traps, {} helpers, {} links, {} events, {} misses of the jump cache",
-            jit.exits_trap, jit.exits_helper, jit.exits_link, jit.exits_event, jit.exits_miss
+            "exits of code           {} traps, {} helpers, {} links, {} events, {} accesses, {} misses of the jump cache",
+            jit.exits_trap, jit.exits_helper, jit.exits_link, jit.exits_event, jit.exits_access, jit.exits_miss
         )?;
         let seconds = compiler.nanoseconds as f64 / 1e9;
         writeln!(

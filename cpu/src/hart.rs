@@ -10,6 +10,7 @@ use crate::counters::{Counts, Watched};
 use crate::csr::{Csrs, mstatus};
 use crate::debug::Debug;
 use crate::extension::{Extension, ExtensionSet};
+use crate::lockstep::{Lockstep, Repetition};
 use crate::masking::Masking;
 use crate::mmu::Access;
 use crate::pmp::Pmp;
@@ -58,6 +59,8 @@ pub enum Stop {
         /// Which accesses the watchpoint is about.
         kind: WatchKind,
     },
+    /// The JIT and the interpreter have differed ([`Hart::take_difference`]); the hart cannot go on.
+    Difference,
 }
 
 /// Block size in bytes of Zicbom, Zicbop and Zicboz.
@@ -119,6 +122,10 @@ pub struct Hart {
     pub(crate) views: crate::mmu::Views,
     #[cfg(feature = "jit")]
     pub(crate) jit: crate::jit::State,
+    /// What there is while the interpreter repeats what translated code does.
+    pub(crate) lockstep: Option<Box<Lockstep>>,
+    /// There is one at the moments when it does.
+    pub(crate) repetition: Option<Box<Repetition>>,
     /// The machine's other harts.
     peers: Vec<Arc<HartShared>>,
     bus: Arc<AddressSpace>,
@@ -182,6 +189,8 @@ impl Hart {
             views: crate::mmu::Views::new(bus.ram()),
             #[cfg(feature = "jit")]
             jit: crate::jit::State::default(),
+            lockstep: None,
+            repetition: None,
             peers: Vec::new(),
             bus,
             shared,

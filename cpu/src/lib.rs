@@ -18,6 +18,7 @@ mod helpers;
 mod interpreter;
 #[cfg(feature = "jit")]
 mod jit;
+mod lockstep;
 mod masking;
 mod memory;
 mod mmu;
@@ -39,6 +40,7 @@ pub use hart_box::HartBox;
 pub use interpreter::Interpreter;
 #[cfg(feature = "jit")]
 pub use jit::{CompilerStatistics, Jit, JitError, JitOptions, JitShared, JitStatistics};
+pub use lockstep::Difference;
 pub use mmu::{Access, Fault};
 pub use shared::{HartShared, Request, event};
 pub use trap::{CAUSE_INTERRUPT, Exception, Privilege, interrupt};

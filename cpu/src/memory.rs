@@ -6,6 +6,7 @@ use bus::{PAGE_SIZE, Ram, Width};
 
 use crate::hart::Reservation;
 use crate::isa::AmoOp;
+use crate::lockstep::{Kind, Logged};
 use crate::mmu::Access;
 use crate::tlb::{self, Entry};
 use crate::trap::Exception;
@@ -180,6 +181,9 @@ impl Hart {
     #[inline(never)]
     fn load_slow(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
         let address = self.masked(address);
+        if let Some(logged) = self.repeat(Kind::Load, address, width, None)? {
+            return Ok(logged.value);
+        }
         self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
         let first = Self::first_part(address, width);
         let low = self.data_address(address, first, Access::Read)?;
@@ -212,6 +216,9 @@ impl Hart {
     #[inline(never)]
     fn store_slow(&mut self, address: u64, width: Width, value: u64) -> Result<(), Trapped> {
         let address = self.masked(address);
+        if self.repeat(Kind::Store, address, width, Some(value))?.is_some() {
+            return Ok(());
+        }
         self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let first = Self::first_part(address, width);
         let low = self.data_address(address, first, Access::Write)?;
@@ -268,6 +275,11 @@ impl Hart {
     /// An atomic read-modify-write; the old value, sign-extended.
     pub(crate) fn amo_virtual(&mut self, op: AmoOp, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
         let address = self.masked(address);
+        if let Some(logged) = self.repeat(Kind::Modify, address, width, None)? {
+            let old = width.sign_extend(logged.value);
+            self.repeat_write(logged, width, amo_result(op, width, old, value));
+            return Ok(old);
+        }
         self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         let old = modify(&self.ram, offset, width, |old| amo_result(op, width, old, value));
@@ -284,6 +296,12 @@ impl Hart {
         new: u64,
     ) -> Result<u64, Trapped> {
         let address = self.masked(address);
+        if let Some(logged) = self.repeat(Kind::Modify, address, width, None)? {
+            if logged.value == width.zero_extend(expected) {
+                self.repeat_write(logged, width, new);
+            }
+            return Ok(width.sign_extend(logged.value));
+        }
         self.check_watchpoints(address, width.bytes(), WatchKind::Access)?;
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
         let old = exchange(&self.ram, offset, width, expected, new);
@@ -300,6 +318,15 @@ impl Hart {
     ) -> Result<[u64; 2], Trapped> {
         const BYTES: u64 = 16;
         let address = self.masked(address);
+        if let Some(low) = self.repeat(Kind::Modify, address, Width::Double, None)?
+            && let Some(high) = self.repeat(Kind::Modify, address.wrapping_add(8), Width::Double, None)?
+        {
+            if [low.value, high.value] == expected {
+                self.repeat_write(low, Width::Double, new[0]);
+                self.repeat_write(high, Width::Double, new[1]);
+            }
+            return Ok([low.value, high.value]);
+        }
         self.check_watchpoints(address, BYTES, WatchKind::Access)?;
         let offset = self.atomic_offset(address, BYTES, Access::Write)?;
         let old = exchange_pair(&self.ram, offset, expected, new);
@@ -310,6 +337,10 @@ impl Hart {
     /// `lr`: the value, sign-extended.
     pub(crate) fn load_reserved_virtual(&mut self, address: u64, width: Width) -> Result<u64, Trapped> {
         let address = self.masked(address);
+        if let Some(Logged { host, value, .. }) = self.repeat(Kind::Reserve, address, width, None)? {
+            self.reservation = Reservation { offset: self.host_offset(host), width: width.bytes(), value };
+            return Ok(width.sign_extend(value));
+        }
         self.check_watchpoints(address, width.bytes(), WatchKind::Read)?;
         let offset = self.atomic_offset(address, width.bytes(), Access::Read)?;
         // SeqCst covers `aq` and `rl` in every combination.
@@ -327,6 +358,16 @@ impl Hart {
     /// tell from no change.
     pub(crate) fn store_conditional_virtual(&mut self, address: u64, width: Width, value: u64) -> Result<u64, Trapped> {
         let address = self.masked(address);
+        if let Some(logged) = self.repeat(Kind::Conditional, address, width, None)? {
+            let held = std::mem::take(&mut self.reservation);
+            if held.offset != self.host_offset(logged.host) || held.width != width.bytes() {
+                return Ok(1);
+            }
+            if logged.value == 0 {
+                self.repeat_write(logged, width, value);
+            }
+            return Ok(logged.value);
+        }
         self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
         let held = std::mem::take(&mut self.reservation);
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;

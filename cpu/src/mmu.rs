@@ -258,6 +258,7 @@ impl Hart {
         }
         let offset = self.ram.offset(address, 8).ok_or(Fault::Access)?;
         let cell = self.ram.atomic_u64(offset).ok_or(Fault::Access)?;
+        self.ram.announce_write();
         let updated = cell.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if updated {
             self.note_atomic_store(offset, 8);

@@ -69,6 +69,9 @@ impl Entry {
 pub struct Context(u64);
 
 impl Context {
+    /// One that no entry has: a tag has zeros where this has a one.
+    pub const NONE: Context = Context(1);
+
     /// The number, unique among the contexts that live.
     pub fn number(self) -> u64 {
         self.0 >> CONTEXT_SHIFT

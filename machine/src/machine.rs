@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bus::{AddressSpace, Clock, PowerRequest, PowerSwitch, StateError};
-use cpu::{Engine, HartBox, HartShared, HartState, SingleStep, Stop, event};
+use cpu::{Difference, Engine, HartBox, HartShared, HartState, SingleStep, Stop, event};
 use crossbeam::channel::{Receiver, Sender};
 use firmware::sbi::{Fence, Outcome, Sbi, SbiState};
 use serde::{Deserialize, Serialize};
@@ -30,7 +30,8 @@ pub enum Event {
     Debugger,
     /// A page that is being watched was written.
     Watch,
-    /// A hart has stopped for the debugger, in the run of this number ([`Machine::run_number`]).
+    /// A hart has stopped for the debugger, or by a difference in lockstep, in the run of this number
+    /// ([`Machine::run_number`]).
     Stopped(u64),
     /// A hart's thread ended with a panic: a bug of the emulator.
     Crashed(u64),
@@ -216,6 +217,11 @@ impl Machine {
     /// The harts; empty while the machine runs.
     pub fn cores(&mut self) -> &mut [Core] {
         &mut self.cores
+    }
+
+    /// What a hart in lockstep has stopped by. The machine must be paused.
+    pub fn take_difference(&mut self) -> Option<Box<Difference>> {
+        self.cores.iter_mut().find_map(|core| core.hart.take_difference())
     }
 
     /// How many harts there are.
@@ -492,7 +498,7 @@ fn run_on(core: &mut Core, common: &Common) -> Stop {
     core.told = None;
     loop {
         match run_core(core, common, u64::MAX) {
-            stop @ (Stop::Pause | Stop::Breakpoint | Stop::Watchpoint { .. }) => return stop,
+            stop @ (Stop::Pause | Stop::Breakpoint | Stop::Watchpoint { .. } | Stop::Difference) => return stop,
             Stop::Watch => common.events.send(Event::Watch),
             Stop::Budget | Stop::EnvironmentCall | Stop::Semihosting | Stop::WaitForInterrupt => {}
         }

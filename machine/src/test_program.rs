@@ -43,6 +43,8 @@ pub enum Verdict {
     OutOfInstructions,
     /// It ended through the board's power switch, without a word to `tohost`.
     PoweredOff,
+    /// The engines differ.
+    Differs(String),
     /// It could not be run.
     Unusable(String),
 }
@@ -55,7 +57,7 @@ impl std::fmt::Display for Verdict {
             Verdict::TimedOut => write!(f, "FAILED: nothing in tohost within the time limit"),
             Verdict::OutOfInstructions => write!(f, "FAILED: nothing in tohost within the instruction limit"),
             Verdict::PoweredOff => write!(f, "FAILED: powered off without writing to tohost"),
-            Verdict::Unusable(reason) => write!(f, "FAILED: {reason}"),
+            Verdict::Differs(reason) | Verdict::Unusable(reason) => write!(f, "FAILED: {reason}"),
         }
     }
 }
@@ -186,6 +188,11 @@ fn run_to_end(
             Stop::Pause if machine.wait(Some(Duration::ZERO)).is_some() => break Verdict::PoweredOff,
             Stop::Pause => break Verdict::TimedOut,
             Stop::Budget => break Verdict::OutOfInstructions,
+            Stop::Difference => {
+                break Verdict::Differs(
+                    machine.take_difference().map_or_else(String::new, |difference| difference.to_string()),
+                );
+            }
             Stop::EnvironmentCall
             | Stop::Semihosting
             | Stop::WaitForInterrupt

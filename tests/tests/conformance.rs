@@ -6,7 +6,8 @@ use tests::conformance;
 /// The engines under test.
 fn engines() -> Vec<EngineKind> {
     let jit = |threshold| EngineKind::Jit(JitOptions { threshold, cache_size: 8 << 20, ..JitOptions::default() });
-    vec![EngineKind::Interpreter, jit(20), jit(1)]
+    let lockstep = JitOptions { threshold: 1, cache_size: 8 << 20, lockstep: true, ..JitOptions::default() };
+    vec![EngineKind::Interpreter, jit(20), jit(1), EngineKind::Jit(lockstep)]
 }
 
 fn run(name: &str) {

@@ -21,6 +21,7 @@ pub use disassemble::disassemble;
 pub use ops::{AmoOp, Cond, Extend, FloatOp, Format, Helper, IntFormat, Ops};
 pub use pattern::{Operand, Pattern, Unencodable};
 pub use row::{Flow, Instruction, Opcode, Row, Visitor};
+pub(crate) use syntax::{FLOAT_REGISTERS, INTEGER_REGISTERS};
 
 /// Lists the files of the table.
 macro_rules! files {

@@ -13,16 +13,23 @@ use cranelift_codegen::ir::{Block as Label, Function, InstBuilder, Value};
 use cranelift_codegen::isa::TargetIsa;
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
+use super::log;
 use super::runtime::AccessCode;
 use super::state::{Service, offset};
 use super::translate::{Memory, PAGE, memory_type, probe_tlb, service_signature};
+use crate::lockstep::{Kind, Logged};
 use crate::ranges::{MOVABLE, Range};
 
 /// The services that are made here.
 pub(super) const MISSES: [Service; 4] = [Service::Load, Service::Store, Service::LoadRun, Service::StoreRun];
 
 /// The function for one of them.
-pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext, service: Service) -> Function {
+pub(super) fn miss_function(
+    isa: &dyn TargetIsa,
+    context: &mut FunctionBuilderContext,
+    service: Service,
+    logs: bool,
+) -> Function {
     let (store, shared, slowly) = match service {
         Service::LoadRun => (false, true, Service::LoadRunSlowly),
         Service::StoreRun => (true, true, Service::StoreRunSlowly),
@@ -99,7 +106,7 @@ pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderCo
     if shared {
         b.ins().return_(&[]);
     } else {
-        make_access(&mut b, memory, hart, store, word, host);
+        make_access(&mut b, memory, hart, store, [address, word, host], logs);
     }
 
     b.switch_to_block(slow);
@@ -111,22 +118,36 @@ pub(super) fn miss_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderCo
     function
 }
 
-/// Makes the access that `word` tells of at the host's address, and returns.
-fn make_access(b: &mut FunctionBuilder, memory: Memory, hart: Value, store: bool, word: Value, host: Value) {
+/// Makes the access to a virtual address that `word` tells of at the host's address, and returns.
+fn make_access(
+    b: &mut FunctionBuilder,
+    memory: Memory,
+    hart: Value,
+    store: bool,
+    [address, word, host]: [Value; 3],
+    logs: bool,
+) {
     let done = b.create_block();
     let value = store.then(|| b.ins().load(I64, memory.hart, hart, offset::ARGUMENTS + 16));
     let access = |b: &mut FunctionBuilder, width: Width| {
         let t = memory_type(width);
-        match value {
+        let kind = if store { Kind::Store } else { Kind::Load };
+        let value = match value {
             Some(value) => {
                 let narrow = if t == I64 { value } else { b.ins().ireduce(t, value) };
                 b.ins().store(memory.guest, narrow, host, 0);
+                value
             }
             None => {
                 let value = b.ins().load(t, memory.guest, host, 0);
                 let wide = if t == I64 { value } else { b.ins().uextend(I64, value) };
                 b.ins().store(memory.hart, wide, hart, offset::OUTCOME);
+                wide
             }
+        };
+        if logs {
+            let what = b.ins().iconst(I64, Logged::what(kind, width) as i64);
+            log::emit(b, memory, hart, what, [address, host, value]);
         }
     };
     for width in [Width::Double, Width::Word, Width::Byte] {

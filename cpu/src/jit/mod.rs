@@ -13,6 +13,7 @@ mod effects;
 mod float;
 mod host;
 mod jumps;
+mod log;
 mod miss;
 mod perf;
 mod region;
@@ -35,6 +36,7 @@ pub(crate) use state::State;
 
 use crate::block::{self, Found};
 use crate::interpreter::{self, Outcome};
+use crate::lockstep::{self, Lockstep};
 use crate::mmu::Access;
 use crate::{Hart, Interpreter, Stop, Trapped};
 use jumps::Jumps;
@@ -148,6 +150,11 @@ impl Jit {
         hart.jit.jumps = self.jumps.address();
         assert!(hart.tlb.ranges.are_behind(hart), "the hart has left its place");
         hart.jit.services = self.shared.services();
+        if self.shared.options().lockstep
+            && hart.lockstep.get_or_insert_with(|| Box::new(Lockstep::new())).has_differed()
+        {
+            return Stop::Difference;
+        }
         let limit = hart.counts.retired.saturating_add(budget);
         // An endless loop of traps retires nothing and must end too.
         let mut traps_left = budget;
@@ -171,16 +178,21 @@ impl Jit {
             let outcome = match self.code(hart, context, &presence, left, &mut link) {
                 Step::Run(code) => {
                     let before = hart.counts.retired;
+                    let left = if hart.lockstep.is_some() { left.min(lockstep::MOST_INSTRUCTIONS) } else { left };
                     let left = i64::try_from(left).unwrap_or(i64::MAX);
                     hart.jit.end = before.wrapping_add(left as u64);
                     // Flags that host code has left on this thread, or the thread's creator, are none of the guest's.
                     host::take_flags();
+                    hart.begin_step();
                     let code = enter(hart, self.shared.entry(), code, left - RESERVE);
                     presence.inside.store(false, Ordering::Release);
                     self.statistics.entries += 1;
                     hart.settle_retired();
                     self.statistics.translated += hart.counts.retired.wrapping_sub(before);
                     self.collect(hart);
+                    if !hart.end_step(code == result::TRAP) {
+                        return Stop::Difference;
+                    }
                     match code {
                         result::CONTINUE => {
                             if hart.shared().events() != 0 || hart.jit.left < 0 {
@@ -293,9 +305,15 @@ impl Jit {
             let alive = self.shared.installs() == self.interpreter.blocks.get(index).installs;
             if alive {
                 let is_alive = |other| block::same_epoch(other, context);
-                self.jumps.insert(hart.pc, context, region.code, is_alive);
-                if let Some(link) = link.take() {
-                    self.shared.link(link, &region);
+                match &mut hart.lockstep {
+                    // Regions do not lead to each other.
+                    Some(lockstep) => lockstep.set_code(region.pages.iter().map(|page| (page.offset, page.version))),
+                    None => {
+                        self.jumps.insert(hart.pc, context, region.code, is_alive);
+                        if let Some(link) = link.take() {
+                            self.shared.link(link, &region);
+                        }
+                    }
                 }
                 return Step::Run(region.code);
             }

@@ -14,6 +14,7 @@ use super::state::{Arguments, CallSite, FloatSite, RESERVE, SERVICES, Service};
 use super::translate::result;
 use crate::block::CodeContext;
 use crate::isa::{AmoOp, Ops};
+use crate::lockstep::Kind;
 use crate::mmu::Access;
 use crate::operations::carryless_product;
 use crate::ranges::UseOfViews;
@@ -120,7 +121,8 @@ fn fill(hart: &mut Hart, code: AccessCode, address: u64, access: Access) {
     let Some(SharedCheck { index, span, distance }) = code.range else { return };
     if hart.tlb.ranges.wants(index) {
         let mut run = hart.run(address, access);
-        if access == Access::Read && code.takes {
+        // Lockstep knows pages by where RAM has them.
+        if access == Access::Read && code.takes && hart.lockstep.is_none() {
             let is_short = run.is_none_or(|run| run.length < LONG_RUN);
             let view = match hart.tlb.ranges.use_of_views(index) {
                 UseOfViews::None => None,
@@ -137,6 +139,7 @@ extern "C" fn load(hart: *mut Hart) {
         hart.jit.slow_accesses += 1;
         let code = AccessCode::of(word);
         let value = hart.load_virtual(address, code.width)?;
+        hart.log(Kind::Load, address, code.width, value);
         fill(hart, code, address, Access::Read);
         Ok(value)
     });
@@ -147,6 +150,7 @@ extern "C" fn store(hart: *mut Hart) {
         hart.jit.slow_accesses += 1;
         let code = AccessCode::of(word);
         hart.store_virtual(address, code.width, value)?;
+        hart.log(Kind::Store, address, code.width, value);
         fill(hart, code, address, Access::Write);
         Ok(0)
     });
@@ -181,14 +185,18 @@ extern "C" fn amo(hart: *mut Hart) {
     with(hart, |hart, [address, code, value, ..]| {
         hart.jit.slow_accesses += 1;
         let op = AMO_OPS[(code >> 8) as usize % AMO_OPS.len()];
-        hart.amo_virtual(op, address, width(code), value)
+        let old = hart.amo_virtual(op, address, width(code), value)?;
+        hart.log(Kind::Modify, address, width(code), old);
+        Ok(old)
     });
 }
 
 extern "C" fn compare_and_swap(hart: *mut Hart) {
     with(hart, |hart, [address, bytes, expected, new, _]| {
         hart.jit.slow_accesses += 1;
-        hart.compare_and_swap_virtual(address, width(bytes), expected, new)
+        let old = hart.compare_and_swap_virtual(address, width(bytes), expected, new)?;
+        hart.log(Kind::Modify, address, width(bytes), old);
+        Ok(old)
     });
 }
 
@@ -196,16 +204,26 @@ extern "C" fn compare_and_swap_pair(hart: *mut Hart) {
     with(hart, |hart, [address, expected_low, expected_high, new_low, new_high]| {
         let old = hart.compare_and_swap_pair_virtual(address, [expected_low, expected_high], [new_low, new_high])?;
         hart.jit.second_outcome = old[1];
+        hart.log(Kind::Modify, address, Width::Double, old[0]);
+        hart.log(Kind::Modify, address.wrapping_add(8), Width::Double, old[1]);
         Ok(old[0])
     });
 }
 
 extern "C" fn load_reserved(hart: *mut Hart) {
-    with(hart, |hart, [address, bytes, ..]| hart.load_reserved_virtual(address, width(bytes)));
+    with(hart, |hart, [address, bytes, ..]| {
+        let value = hart.load_reserved_virtual(address, width(bytes))?;
+        hart.log(Kind::Reserve, address, width(bytes), value);
+        Ok(value)
+    });
 }
 
 extern "C" fn store_conditional(hart: *mut Hart) {
-    with(hart, |hart, [address, bytes, value, ..]| hart.store_conditional_virtual(address, width(bytes), value));
+    with(hart, |hart, [address, bytes, value, ..]| {
+        let failed = hart.store_conditional_virtual(address, width(bytes), value)?;
+        hart.log(Kind::Conditional, address, width(bytes), failed);
+        Ok(failed)
+    });
 }
 
 impl Hart {
@@ -224,6 +242,10 @@ extern "C" fn call(hart: *mut Hart) {
         hart.jit.helped += 1;
         hart.accrue_float_flags(flags.guest());
         hart.pc = pc;
+        if !hart.end_step(false) {
+            // The engine finds out.
+            return Ok(result::EXIT as u64);
+        }
         let context = CodeContext::of(hart);
         // SAFETY: the site belongs to the region that calls, whose memory is kept while a hart is in it.
         let site = unsafe { &*(site as *const CallSite) };
@@ -231,6 +253,7 @@ extern "C" fn call(hart: *mut Hart) {
         Ops::call(hart, &site.insn, site.helper)?;
         hart.pc = hart.next_pc;
         let retired = hart.counts.retired.wrapping_add(1);
+        hart.counts.retired = retired;
         hart.jit.left = hart.jit.end.wrapping_sub(retired) as i64 - RESERVE;
         let next = pc.wrapping_add(site.insn.length());
         let unchanged = hart.next_pc == next
@@ -238,6 +261,9 @@ extern "C" fn call(hart: *mut Hart) {
             && hart.shared().events() == 0
             && hart.watched.overflow_at >= hart.jit.end
             && CodeContext::of(hart) == context;
+        if unchanged {
+            hart.begin_step();
+        }
         Ok(if unchanged { result::CONTINUE } else { result::EXIT } as u64)
     });
 }

@@ -49,11 +49,14 @@ pub struct JitOptions {
     pub threads: usize,
     /// Whether Linux's perf is told the names of regions.
     pub perf_map: bool,
+    /// Whether the interpreter repeats what translated code does, and both have to agree ([`crate::Difference`]). For
+    /// machines with one hart.
+    pub lockstep: bool,
 }
 
 impl Default for JitOptions {
     fn default() -> Self {
-        Self { threshold: 1000, cache_size: 64 << 20, threads: 1, perf_map: false }
+        Self { threshold: 1000, cache_size: 64 << 20, threads: 1, perf_map: false, lockstep: false }
     }
 }
 
@@ -232,6 +235,8 @@ struct Inner {
     misses: [(Service, AtomicU64); 4],
     statistics: Mutex<CompilerStatistics>,
     perf_map: Option<PerfMap>,
+    #[cfg(test)]
+    mistake: Mutex<Option<fn(&mut Region)>>,
 }
 
 /// The translated code of a machine, and the threads that make it.
@@ -298,6 +303,7 @@ impl JitShared {
             misaligned: x86,
             total_store_order: x86,
             ram: ram.host_base() as u64,
+            logs: options.lockstep,
         };
         let arena = Arena::new(options.cache_size.next_multiple_of(PAGE_SIZE as usize))?;
         let inner = Arc::new(Inner {
@@ -321,6 +327,8 @@ impl JitShared {
             misses: MISSES.map(|service| (service, AtomicU64::new(0))),
             statistics: Mutex::default(),
             perf_map: options.perf_map.then(PerfMap::new).flatten(),
+            #[cfg(test)]
+            mistake: Mutex::default(),
             options,
         });
         inner.place_stubs(&mut lock(&inner.arena))?;
@@ -334,6 +342,12 @@ impl JitShared {
             threads.push(thread.spawn(move || inner.compile_requests()).map_err(JitError::Thread)?);
         }
         Ok(Arc::new(Self { inner, threads }))
+    }
+
+    /// Has regions translated wrongly from now on.
+    #[cfg(test)]
+    pub(super) fn set_mistake(&self, mistake: fn(&mut Region)) {
+        *lock(&self.inner.mistake) = Some(mistake);
     }
 
     /// What the compiler did.
@@ -462,7 +476,7 @@ impl Inner {
             (unlinked_function(isa, &mut context), &self.unlinked),
         ];
         for (service, address) in &self.misses {
-            functions.push((miss_function(isa, &mut context, *service), address));
+            functions.push((miss_function(isa, &mut context, *service, self.host.logs), address));
         }
         for (function, address) in functions {
             let placed = compile(function, &self.optimising).and_then(|code| arena.place(&code));
@@ -512,6 +526,8 @@ impl Inner {
             Region::grow(&self.ram, &self.configuration.extensions, aligned, request, is_seen)
         };
         let Some(region) = region else { return };
+        #[cfg(test)]
+        let region = self.with_mistake(region);
         let ranges = self.take_ranges(region.ranges());
         let mut registry_links: Vec<AtomicU64> = Vec::new();
         registry_links.resize_with(2 * region.blocks.len(), || AtomicU64::new(self.unlinked.load(Ordering::Acquire)));
@@ -559,6 +575,14 @@ impl Inner {
             _sites: sites,
         });
         self.install(&installed, generation);
+    }
+
+    #[cfg(test)]
+    fn with_mistake(&self, mut region: Region) -> Region {
+        if let Some(mistake) = *lock(&self.mistake) {
+            mistake(&mut region);
+        }
+        region
     }
 
     /// Numbers of range entries for a region's accesses.

@@ -7,6 +7,7 @@ use super::jumps::Jump;
 use crate::Hart;
 use crate::hart_box::RANGES_OFFSET;
 use crate::isa::{FloatOp, Format, Helper, Insn};
+use crate::lockstep::Logged;
 use crate::ranges::Range;
 use crate::tlb::Entry;
 
@@ -69,6 +70,8 @@ pub(crate) struct State {
     pub(super) arguments: Arguments,
     pub(super) outcome: u64,
     pub(super) second_outcome: u64,
+    /// Where the next access is logged, in lockstep.
+    pub(super) log: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
@@ -93,6 +96,7 @@ impl Default for State {
             arguments: Arguments::default(),
             outcome: 0,
             second_outcome: 0,
+            log: 0,
             services: [0; SERVICES],
             discarded: 0,
             panic: None,
@@ -163,6 +167,11 @@ pub(super) mod offset {
     pub const ARGUMENTS: i32 = of(offset_of!(Hart, jit.arguments));
     pub const OUTCOME: i32 = of(offset_of!(Hart, jit.outcome));
     pub const SECOND_OUTCOME: i32 = of(offset_of!(Hart, jit.second_outcome));
+    pub const LOG: i32 = of(offset_of!(Hart, jit.log));
+    pub const LOGGED_ADDRESS: i32 = of(offset_of!(Logged, address));
+    pub const LOGGED_HOST: i32 = of(offset_of!(Logged, host));
+    pub const LOGGED_VALUE: i32 = of(offset_of!(Logged, value));
+    pub const LOGGED_WHAT: i32 = of(offset_of!(Logged, what));
     pub const SERVICES: i32 = of(offset_of!(Hart, jit.services));
     pub const DISCARDED: i32 = of(offset_of!(Hart, jit.discarded));
     pub const JUMP_PC: i32 = of(offset_of!(Jump, pc));

@@ -15,6 +15,7 @@ use crate::block::Mode;
 use crate::csr::{self, Stored, envcfg, mstatus};
 use crate::hart::CACHE_BLOCK_SIZE;
 use crate::isa::{Insn, Ops};
+use crate::lockstep::Kind;
 
 /// What an access to a CSR does with its operand (Zicsr).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +232,8 @@ impl Translator<'_, '_> {
         let zero = self.constant(0);
         for doubleword in 0..CACHE_BLOCK_SIZE as i32 / 8 {
             self.b.ins().store(self.memory.guest, zero, host, 8 * doubleword);
+            let address = self.b.ins().iadd_imm_s(block, 8 * i64::from(doubleword));
+            self.log(Kind::Store, Width::Double, address, (host, 8 * doubleword), zero);
         }
         self.b.ins().jump(join, []);
         self.b.switch_to_block(cold);

@@ -1,5 +1,7 @@
 //! The JIT against the interpreter.
 
+mod lockstep;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +71,11 @@ impl Machine {
     }
 
     fn run(&mut self, budget: u64) -> Stop {
-        self.engine.run(&mut self.hart, budget)
+        let stop = self.engine.run(&mut self.hart, budget);
+        if let Some(difference) = self.hart.take_difference() {
+            panic!("{difference}");
+        }
+        stop
     }
 
     fn memory(&self) -> Vec<u8> {
@@ -241,12 +247,16 @@ fn assert_equal(reference: &Machine, other: &Machine, what: &str) {
 
 #[test]
 fn random_programs_do_the_same_as_interpreted() {
+    compare_random_programs(jit(1));
+}
+
+fn compare_random_programs(kind: EngineKind) {
     let programs = std::env::var("RANDOM_PROGRAMS").ok().and_then(|count| count.parse().ok()).unwrap_or(24);
     let first = std::env::var("RANDOM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
     for seed in first..first + programs {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let program = random_program(&mut random);
-        let mut machines = [Machine::new(EngineKind::Interpreter), Machine::new(jit(1))];
+        let mut machines = [Machine::new(EngineKind::Interpreter), Machine::new(kind)];
         for machine in &mut machines {
             prepare(machine, &program, random.0);
         }
@@ -719,12 +729,16 @@ fn random_loop(random: &mut Random) -> String {
 
 #[test]
 fn steady_loops_do_the_same_as_interpreted() {
+    compare_steady_loops(jit(1));
+}
+
+fn compare_steady_loops(kind: EngineKind) {
     const PAGES: u64 = 8;
     const FIRST: u64 = 8 * PAGE_SIZE;
     const PLACES: u64 = 16;
     let mut translated = 0;
     for seed in 1..200_u64 {
-        let mut machines = [paged_machine(EngineKind::Interpreter), paged_machine(jit(1))];
+        let mut machines = [paged_machine(EngineKind::Interpreter), paged_machine(kind)];
         let program = random_loop(&mut Random(seed));
         let bytes = assemble(&program, CODE, &ExtensionSet::known()).unwrap().bytes;
         for machine in &mut machines {
@@ -811,12 +825,16 @@ fn system_program(random: &mut Random) -> String {
 
 #[test]
 fn system_instructions_do_the_same_as_interpreted() {
+    compare_system_instructions(jit(1));
+}
+
+fn compare_system_instructions(kind: EngineKind) {
     const SUPERVISOR_HANDLER: u64 = BASE + 0x800;
     let assembled = |text: &str, at| assemble(text, at, &ExtensionSet::known()).unwrap().bytes;
     let (mut translated, mut helped, mut interrupts) = (0, 0, 0);
     for seed in 1..60_u64 {
         let program = system_program(&mut Random(seed));
-        let mut machines = [Machine::new(EngineKind::Interpreter), Machine::new(jit(1))];
+        let mut machines = [Machine::new(EngineKind::Interpreter), Machine::new(kind)];
         for machine in &mut machines {
             let mut random = Random(seed << 20 | 5);
             prepare(machine, &assembled(&program, CODE), random.next());

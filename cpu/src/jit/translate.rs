@@ -32,6 +32,7 @@ use super::system::System;
 use crate::block::Mode;
 use crate::csr::mstatus;
 use crate::isa::{self, AmoOp, Cond, Extend, FloatOp, Format, Helper, Insn, Ops};
+use crate::lockstep::Kind;
 use crate::ranges::Range;
 
 /// What translated code returns to the engine; anything else is the address of a link that leads nowhere yet.
@@ -112,6 +113,8 @@ pub(super) struct Memory {
     pub(super) tlb: MemFlagsData,
     /// Links and jump caches.
     pub(super) code: MemFlagsData,
+    /// The log of accesses.
+    pub(super) log: MemFlagsData,
 }
 
 impl Memory {
@@ -126,6 +129,7 @@ impl Memory {
             hart: flags(region(2, "hart")).with_aligned(),
             tlb: flags(region(3, "tlb")).with_aligned(),
             code: flags(region(4, "code")).with_aligned(),
+            log: flags(region(5, "log")).with_aligned(),
         }
     }
 }
@@ -213,7 +217,7 @@ pub(super) const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
 /// Most bytes that one check covers.
 pub(super) const LONGEST_SPAN: i64 = crate::ranges::LONGEST_SPAN as i64;
 
-/// What the host offers.
+/// What the host offers, and what is asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Host {
     /// Operations on the host's floating-point unit are exact, flags included.
@@ -226,6 +230,8 @@ pub(super) struct Host {
     pub total_store_order: bool,
     /// Host address of the guest's RAM.
     pub ram: u64,
+    /// Accesses are logged, for lockstep.
+    pub logs: bool,
 }
 
 pub(super) fn memory_type(width: Width) -> Type {
@@ -975,6 +981,16 @@ impl<'a> Translator<'a, '_> {
         };
     }
 
+    /// A value of any type that memory has as 64 bits, zero-extended.
+    pub(super) fn zero_extended(&mut self, value: Value) -> Value {
+        match self.b.func.dfg.value_type(value) {
+            I64 => value,
+            F64 => self.int(V::Double(value)),
+            F32 => self.int(V::Single(value)),
+            _ => self.b.ins().uextend(I64, value),
+        }
+    }
+
     fn extended(&mut self, value: Value, width: Width, extend: Extend) -> Value {
         match (width, extend) {
             (Width::Double, _) => value,
@@ -1379,14 +1395,14 @@ impl Ops for Translator<'_, '_> {
         };
         let fast = |t: &mut Self, host: Value, distance: i32| {
             let flags = t.memory.guest;
-            Some(match (width, float) {
-                (Width::Double, true) => t.b.ins().load(F64, flags, host, distance),
-                (Width::Word, true) => t.b.ins().load(F32, flags, host, distance),
-                _ => {
-                    let value = t.b.ins().load(memory_type(width), flags, host, distance);
-                    t.extended(value, width, extend)
-                }
-            })
+            let loaded = match (width, float) {
+                (Width::Double, true) => F64,
+                (Width::Word, true) => F32,
+                _ => memory_type(width),
+            };
+            let value = t.b.ins().load(loaded, flags, host, distance);
+            t.log(Kind::Load, width, address, (host, distance), value);
+            Some(if loaded.is_float() { value } else { t.extended(value, width, extend) })
         };
         let slow = |t: &mut Self, code: AccessCode| {
             let word = t.constant(code.word() as i64);
@@ -1429,6 +1445,7 @@ impl Ops for Translator<'_, '_> {
                 }
             };
             t.b.ins().store(t.memory.guest, stored, host, distance);
+            t.log(Kind::Store, width, address, (host, distance), stored);
             None
         };
         let slow = |t: &mut Self, code: AccessCode| {
@@ -1459,6 +1476,7 @@ impl Ops for Translator<'_, '_> {
             let operand = t.narrowed(value, width);
             let flags = t.memory.guest.with_aligned();
             let old = t.b.ins().atomic_rmw(memory_type(width), flags, code, host, operand);
+            t.log(Kind::Modify, width, address, (host, 0), old);
             Some(t.extended(old, width, Extend::Signed))
         };
         let slow = |t: &mut Self| {
@@ -1476,6 +1494,7 @@ impl Ops for Translator<'_, '_> {
         let fast = |t: &mut Self, host: Value| {
             let (e, n) = (t.narrowed(expected, width), t.narrowed(new, width));
             let old = t.b.ins().atomic_cas(t.memory.guest.with_aligned(), host, e, n);
+            t.log(Kind::Modify, width, address, (host, 0), old);
             Some(t.extended(old, width, Extend::Signed))
         };
         let slow = |t: &mut Self| {
@@ -1522,6 +1541,7 @@ impl Ops for Translator<'_, '_> {
                 t.b.ins().fence();
             }
             let value = t.b.ins().atomic_load(memory_type(width), t.memory.guest.with_aligned(), host);
+            t.log(Kind::Reserve, width, address, (host, 0), value);
             let held = t.extended(value, width, Extend::Zero);
             let offset = t.offset_in_ram(host);
             let bytes = t.constant(width.bytes() as i64);
@@ -1567,7 +1587,9 @@ impl Ops for Translator<'_, '_> {
             t.jump_with(join, Some(changed));
             t.b.seal_block(join);
             t.b.switch_to_block(join);
-            Some(t.b.block_params(join)[0])
+            let failed = t.b.block_params(join)[0];
+            t.log(Kind::Conditional, width, address, (host, 0), failed);
+            Some(failed)
         };
         let failed = self.access(address, width, offset::WRITE_TLB, Some(I64), fast, slow);
         Ok(V::Int(failed.unwrap_or(address)))

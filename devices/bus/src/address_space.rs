@@ -91,6 +91,7 @@ impl AddressSpace {
     /// Stores to RAM or a device; `None` where nothing is mapped (an access fault).
     pub fn write(&self, address: u64, width: Width, value: u64) -> Option<()> {
         if let Some(offset) = self.ram.offset(address, width.bytes()) {
+            self.ram.announce_write();
             self.ram.store(offset, width, value)?;
             self.ram.note_write(offset, width.bytes());
             return Some(());

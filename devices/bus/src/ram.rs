@@ -87,6 +87,7 @@ struct Inner {
     /// Pages that are mapped once more ([`Gathered`]).
     gathered: AtomicUsize,
     pages: Box<[PageState]>,
+    foreign_writes: AtomicU64,
     listeners: RwLock<Vec<Weak<dyn CodeListener>>>,
 }
 
@@ -251,6 +252,7 @@ impl Ram {
                 file,
                 gathered: AtomicUsize::new(0),
                 pages,
+                foreign_writes: AtomicU64::new(0),
                 listeners: RwLock::default(),
             }),
         })
@@ -343,6 +345,7 @@ impl Ram {
     /// if any of it is no RAM.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
         let offset = self.offset(address, bytes.len() as u64)?;
+        self.announce_write();
         self.write_at(offset, bytes)?;
         self.note_write(offset, bytes.len() as u64);
         Some(())
@@ -463,6 +466,21 @@ impl Ram {
                 }
             }
         }
+    }
+
+    /// Counts a write that no instruction of a hart makes: a device's, a page-table walk's. Called before the bytes change.
+    #[inline]
+    pub fn announce_write(&self) {
+        self.inner.foreign_writes.fetch_add(1, Ordering::Relaxed);
+        // Who sees the bytes sees the count: here the count comes first, there it is looked at last.
+        fence(Ordering::Release);
+    }
+
+    /// How many writes have been announced. Whoever has found bytes that no instruction has stored finds a number larger
+    /// than before.
+    pub fn foreign_writes(&self) -> u64 {
+        fence(Ordering::Acquire);
+        self.inner.foreign_writes.load(Ordering::Relaxed)
     }
 
     /// Has `listener` told of every new [`Ram::code_version`] from now on, until it is dropped.

@@ -239,6 +239,7 @@ impl Queue {
 
     fn store(&self, offset: u64, value: u16, order: Ordering) {
         if let Some(cell) = self.ram.atomic_u16(offset) {
+            self.ram.announce_write();
             cell.store(value.to_le(), order);
             self.ram.note_write(offset, 2);
         }

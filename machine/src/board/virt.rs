@@ -85,6 +85,9 @@ pub enum BoardError {
     /// Too many harts.
     #[error("{0} harts; the board has room for {MOST_HARTS}")]
     Harts(u64),
+    /// Lockstep compares what one hart does.
+    #[error("{0} harts; --lockstep compares one (--smp 1)")]
+    Lockstep(u64),
     /// A disk's serial number is no use.
     #[error(transparent)]
     Serial(#[from] virtio::blk::SerialError),
@@ -317,6 +320,9 @@ impl Virt {
         let links = cards.enumerate().map(|(index, link)| (format!("net{index}"), link)).collect();
         if self.harts == 0 || self.harts > MOST_HARTS {
             return Err(BoardError::Harts(self.harts));
+        }
+        if self.harts > 1 && matches!(self.engine, EngineKind::Jit(options) if options.lockstep) {
+            return Err(BoardError::Lockstep(self.harts));
         }
         let ram = Ram::new(RAM_BASE, self.memory)?;
         let wiring = Wiring::new(self.harts);

@@ -14,7 +14,7 @@ mod test;
 
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cpu::extension::ExtensionSet;
 use cpu::{EngineKind, JitOptions};
@@ -91,6 +91,10 @@ struct Processor {
     /// Tell Linux's perf the names of compiled regions, in /tmp/perf-PID.map
     #[arg(long)]
     perf_map: bool,
+
+    /// Run the interpreter beside the JIT, region by region, and stop with a report at the first difference; one hart
+    #[arg(long)]
+    lockstep: bool,
 }
 
 impl Default for Processor {
@@ -102,6 +106,7 @@ impl Default for Processor {
             jit_threshold: threshold,
             jit_cache: cache_size as u64,
             perf_map: false,
+            lockstep: false,
         }
     }
 }
@@ -116,11 +121,15 @@ impl Default for Engine {
 impl Processor {
     fn engine(&self) -> anyhow::Result<EngineKind> {
         match self.engine {
+            Engine::Interpreter if self.lockstep => {
+                bail!("--lockstep compares the JIT with the interpreter; it needs --engine jit")
+            }
             Engine::Interpreter => Ok(EngineKind::Interpreter),
             Engine::Jit => Ok(EngineKind::Jit(JitOptions {
                 threshold: self.jit_threshold,
                 cache_size: usize::try_from(self.jit_cache)?,
                 perf_map: self.perf_map,
+                lockstep: self.lockstep,
                 ..JitOptions::default()
             })),
         }

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bus::PowerRequest;
-use cpu::Stop;
+use cpu::{Difference, Stop};
 use crossbeam::channel::{Receiver, never};
 use crossbeam::select;
 use devices::virtio::input::PowerKey;
@@ -46,6 +46,9 @@ pub enum SuperviseError {
     /// A hart's thread ended with a panic.
     #[error("hart {0} ended by an internal error")]
     Crashed(u64),
+    /// The engines differ.
+    #[error(transparent)]
+    Difference(#[from] Box<Difference>),
 }
 
 /// Runs the machine until its guest, its user or a debugger ends it. With `waits`, it starts only when a debugger says so.
@@ -189,6 +192,9 @@ impl Supervisor<'_> {
                 // Harts that stop together each tell of it; the first one counts.
                 if run == machine.run_number() && machine.is_running() {
                     machine.pause()?;
+                    if let Some(difference) = machine.take_difference() {
+                        return Err(SuperviseError::Difference(difference));
+                    }
                     match self.target.stop_reason() {
                         Some(reason) if self.client.is_some() => self.report(reason),
                         _ => self.target.board.machine.start()?,

@@ -190,6 +190,8 @@ fn options_that_are_none() {
     refused(&["run", "--smp", "0", "--kernel", program], &["0 harts"]);
     refused(&["run", "--smp", "513", "--kernel", program], &["513 harts"]);
     refused(&["run", "-m", "0", "--kernel", program], &[]);
+    refused(&["run", "--lockstep", "--engine", "jit", "--smp", "2", "--kernel", program], &["2 harts", "--smp 1"]);
+    refused(&["run", "--lockstep", "--engine", "interpreter", "--kernel", program], &["--engine jit"]);
     // More than a host's address space has.
     refused(&["run", "-m", "1000000T", "--bios", "none", "--kernel", program], &["RAM"]);
 }

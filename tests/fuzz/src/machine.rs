@@ -293,7 +293,7 @@ impl Machine {
             assert_eq!(self.hart.pc() & 1, 0);
             match stop {
                 Stop::Budget | Stop::Pause | Stop::Watch => return,
-                Stop::Semihosting | Stop::Breakpoint | Stop::Watchpoint { .. } => return,
+                Stop::Semihosting | Stop::Breakpoint | Stop::Watchpoint { .. } | Stop::Difference => return,
                 Stop::WaitForInterrupt => {
                     self.clock.advance(1000);
                     if !self.hart.has_pending_interrupt() {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::PowerRequest;
-use cpu::EngineKind;
 use cpu::extension::ExtensionSet;
 use cpu::isa::assembler::{AssembleError, assemble};
+use cpu::{Difference, EngineKind};
 use devices::backend::memory::MemoryBackend;
 use firmware::image::{ImageError, firmware_from_bytes};
 use machine::board::virt::{self, BoardError, Boot, Virt};
@@ -60,6 +60,14 @@ pub enum Failure {
         /// What the program said.
         output: String,
     },
+    /// The engines differ.
+    #[error("{program}: {difference}")]
+    Difference {
+        /// The program's name.
+        program: &'static str,
+        /// What in.
+        difference: Box<Difference>,
+    },
     /// It ended in another way than through the test finisher.
     #[error("{program}: ended by {event}")]
     Event {
@@ -107,6 +115,9 @@ impl Program {
         machine.start()?;
         let event = machine.wait(Some(timeout));
         machine.pause()?;
+        if let Some(difference) = machine.take_difference() {
+            return Err(Failure::Difference { program: self.name, difference });
+        }
         let output = String::from_utf8_lossy(&console.output()).into_owned();
         match event {
             Some(Event::Power(PowerRequest::Off(0))) => Ok(machine.cores()[0].hart.x(CHECKS)),

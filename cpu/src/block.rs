@@ -180,6 +180,9 @@ struct Jump {
 
 const JUMPS: usize = 8192;
 
+/// What an address is shifted by, against itself: code is spread over more than the cache has slots for.
+const UPPER: u32 = JUMPS.trailing_zeros() + 1;
+
 /// The jump cache: what the end of one block finds the next by.
 pub struct Jumps {
     /// Stands for everything that decides which block a virtual address means.
@@ -197,7 +200,7 @@ impl Default for Jumps {
 impl Jumps {
     #[inline(always)]
     fn slot(pc: u64) -> usize {
-        (pc >> 1) as usize & (JUMPS - 1)
+        (pc >> 1 ^ pc >> UPPER) as usize & (JUMPS - 1)
     }
 
     #[inline(always)]

@@ -391,8 +391,8 @@ mod preserving {
     }
 
     preserving! {
-        load store load_run store_run amo compare_and_swap compare_and_swap_pair load_reserved store_conditional call float carryless_low
-        carryless_high
+        load store load_run store_run amo compare_and_swap compare_and_swap_pair load_reserved store_conditional call
+        float carryless_low carryless_high
     }
 }
 

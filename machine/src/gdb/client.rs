@@ -11,7 +11,7 @@ use gdbstub::stub::{DisconnectReason, GdbStubBuilder, MultiThreadStopReason};
 
 use super::server::Stream;
 use super::target::Target;
-use super::transfer::{self, Answer};
+use super::transfer::{self, Answer, BINARY_FEATURE};
 use super::wire::{Framer, Incoming, PACKET_SIZE, Wire, packet};
 
 /// The answer to a packet that cannot be understood: EINVAL.
@@ -114,17 +114,24 @@ impl<'b> Client<'b> {
     fn packet(&mut self, target: &mut Target<'b>, packet: &[u8]) -> Next {
         let was_running = self.is_running();
         let is_transfer = transfer::is_transfer(packet);
-        let hart = self.memory_of.take().filter(|_| is_transfer && !was_running);
+        let mut hart = self.memory_of.take().filter(|_| is_transfer && !was_running);
+        if let (None, false, Some(read)) = (hart, was_running, transfer::known_read(packet)) {
+            hart = self.accessed_by(target, &read);
+        }
         if let Some((hart, answer)) = hart.and_then(|hart| Some((hart, transfer::answer(target, hart, packet)?))) {
             self.memory_of = Some(hart);
             match answer {
                 Answer::Text(body) => self.wire.answer(body.as_bytes()),
                 Answer::Memory(data) => self.wire.answer_memory(&data),
+                Answer::Binary(data) => self.wire.answer_binary(&data),
             }
             return Next::Wait;
         }
         target.take_accessed();
         let Some(protocol) = self.protocol.take() else { return Next::Lost };
+        if packet.starts_with(b"$qSupported") {
+            self.wire.supplement(BINARY_FEATURE);
+        }
         match feed(protocol, target, packet) {
             Ok(GdbStubStateMachine::Disconnected(state)) => match state.get_reason() {
                 DisconnectReason::Kill => {
@@ -159,6 +166,19 @@ impl<'b> Client<'b> {
                 }
             }
         }
+    }
+
+    /// The hart whose memory the protocol reads for a packet. Nothing is sent.
+    fn accessed_by(&mut self, target: &mut Target<'b>, body: &str) -> Option<usize> {
+        target.take_accessed();
+        self.wire.mute(true);
+        let fed = feed(self.protocol.take()?, target, &packet(body));
+        self.wire.mute(false);
+        match fed {
+            Ok(protocol) => self.protocol = Some(protocol),
+            Err(_) => self.start_anew(target, false).ok()?,
+        }
+        target.take_accessed()
     }
 
     /// A new protocol that knows what the old one knew.

@@ -1,7 +1,7 @@
-//! Packets that read and write memory (`m`, `M` and `X`), taken as a whole: `load`, `restore` and `dump` consist of them,
-//! and the protocol's crate, which takes everything byte by byte, would be what such a transfer waits for.
+//! Packets that read and write memory (`m`, `x`, `M` and `X`), taken as a whole: `load`, `restore` and `dump` consist of
+//! them, and the protocol's crate, which takes everything byte by byte, would be what such a transfer waits for.
 //!
-//! Whatever is unusual about a packet is left to the crate.
+//! Whatever is unusual about a packet is left to the crate, which does not know `x`: gdb 16 and newer read binary data by it.
 
 use std::num::NonZeroUsize;
 
@@ -11,16 +11,31 @@ use super::wire::PACKET_SIZE;
 /// Most bytes that an answer to `m` holds: each is two digits, and around them are `$`, `#` and the checksum.
 const MOST_READ: usize = (PACKET_SIZE - 4) / 2;
 
+/// Most bytes that an answer to `x` holds: before them is a `b`, and each may need an escape.
+const MOST_READ_BINARY: usize = (PACKET_SIZE - 5) / 2;
+
+/// Says in the answer to `qSupported` that there is `x`, with a `b` before the data.
+pub(super) const BINARY_FEATURE: &str = ";binary-upload+";
+
 /// What a packet asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     Read { address: u64, length: NonZeroUsize },
+    ReadBinary { address: u64, length: usize },
     Write { address: u64, data: Vec<u8> },
 }
 
 /// Whether a packet, `$` and checksum included, reads or writes memory.
 pub(super) fn is_transfer(packet: &[u8]) -> bool {
-    matches!(packet, [b'$', b'm' | b'M' | b'X', ..])
+    matches!(packet, [b'$', b'm' | b'x' | b'M' | b'X', ..])
+}
+
+/// The packet by which the protocol tells which hart's memory a packet is about that it does not know.
+pub(super) fn known_read(packet: &[u8]) -> Option<String> {
+    match parse(packet)? {
+        Request::ReadBinary { address, .. } => Some(format!("m{address:x},1")),
+        _ => None,
+    }
 }
 
 /// What a packet that reads or writes memory is answered.
@@ -29,27 +44,43 @@ pub(super) enum Answer {
     Text(String),
     /// What was read.
     Memory(Vec<u8>),
+    /// What was read, as binary data.
+    Binary(Vec<u8>),
 }
 
 /// The answer to a packet that reads or writes memory of a hart.
 pub(super) fn answer(target: &mut Target<'_>, hart: usize, packet: &[u8]) -> Option<Answer> {
     let failure = || Answer::Text(format!("E{NO_MEMORY:02x}"));
+    let mut read = |address, length| {
+        let mut data = vec![0; length];
+        let count = target.read_memory(hart, address, &mut data);
+        data.truncate(count);
+        Some(data).filter(|data| !data.is_empty())
+    };
     Some(match parse(packet)? {
-        Request::Read { address, length } => {
-            let mut data = vec![0; length.get()];
-            match target.read_memory(hart, address, &mut data) {
-                0 => failure(),
-                count => {
-                    data.truncate(count);
-                    Answer::Memory(data)
-                }
-            }
-        }
+        Request::Read { address, length } => read(address, length.get()).map_or_else(failure, Answer::Memory),
+        // Nothing is there to be read anywhere.
+        Request::ReadBinary { length: 0, .. } => Answer::Binary(Vec::new()),
+        Request::ReadBinary { address, length } => read(address, length).map_or_else(failure, Answer::Binary),
         Request::Write { address, data } => match target.write_memory(hart, address, &data) {
             Some(()) => Answer::Text("OK".into()),
             None => failure(),
         },
     })
+}
+
+/// Writes bytes as binary data, with escapes for those that have a meaning in a packet (gdb's manual, "Overview" of the
+/// remote protocol).
+pub(super) fn write_binary(text: &mut Vec<u8>, data: &[u8]) {
+    for part in data.split_inclusive(|byte| b"#$}*".contains(byte)) {
+        match part.split_last() {
+            Some((last, before)) if b"#$}*".contains(last) => {
+                text.extend_from_slice(before);
+                text.extend_from_slice(&[b'}', last ^ 0x20]);
+            }
+            _ => text.extend_from_slice(part),
+        }
+    }
 }
 
 /// Writes bytes as pairs of digits. Where eight or more consist of one digit alone, they are a run: the digit, `*`, and
@@ -86,6 +117,7 @@ fn parse(packet: &[u8]) -> Option<Request> {
         (b'm', None) => {
             Request::Read { address, length: NonZeroUsize::new(length).filter(|length| length.get() <= MOST_READ)? }
         }
+        (b'x', None) => Request::ReadBinary { address, length: length.min(MOST_READ_BINARY) },
         (b'M', Some(data)) => Request::Write { address, data: bytes(data).filter(|data| data.len() == length)? },
         (b'X', Some(data)) => Request::Write { address, data: unescape(data).filter(|data| data.len() == length)? },
         _ => return None,
@@ -167,10 +199,24 @@ mod tests {
     }
 
     #[test]
+    fn memory_as_binary_data() {
+        let data: Vec<u8> = (0..=255).chain(*b"}}##**$$").collect();
+        let mut text = Vec::new();
+        write_binary(&mut text, &data);
+        assert!(text.iter().all(|byte| !b"#$*".contains(byte)));
+        assert_eq!(text.len(), data.len() + 4 + 8);
+        assert_eq!(unescape(&text), Some(data));
+    }
+
+    #[test]
     fn requests_in_all_forms() {
         let write = |data: &[u8]| Some(Request::Write { address: 0x8000_0000, data: data.to_vec() });
         let length = NonZeroUsize::new(16).unwrap();
         assert_eq!(parse(&packet(b"m80000000,10")), Some(Request::Read { address: 0x8000_0000, length }));
+        assert_eq!(parse(&packet(b"x80000000,10")), Some(Request::ReadBinary { address: 0x8000_0000, length: 16 }));
+        let most = Some(Request::ReadBinary { address: 0, length: MOST_READ_BINARY });
+        assert_eq!(parse(&packet(b"x0,fffffff")), most, "an answer may be shorter");
+        assert_eq!(known_read(&packet(b"xfff8,10")).as_deref(), Some("mfff8,1"));
         assert_eq!(parse(&packet(b"M80000000,2:0aFf")), write(b"\x0a\xff"));
         assert_eq!(parse(&packet(b"X80000000,4:a}\x03:\0")), write(b"a#:\0"));
         assert_eq!(parse(&packet(b"X80000000,0:")), write(b""));
@@ -199,7 +245,8 @@ mod tests {
             "X0,1:}",
             "X0,1",
             "X0:1",
-            "x0,1",
+            "x0",
+            "x0,1:",
             "g",
         ] {
             assert_eq!(parse(&packet(body.as_bytes())), None, "{body}");

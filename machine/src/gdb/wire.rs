@@ -11,7 +11,7 @@ use std::sync::Arc;
 use gdbstub::conn::Connection;
 
 use super::server::Stream;
-use super::transfer::write_digits;
+use super::transfer::{write_binary, write_digits};
 
 /// Most bytes in a packet, `$` and checksum included; gdb is told and asks for more memory in several parts.
 pub(super) const PACKET_SIZE: usize = 0x4_0000;
@@ -167,6 +167,8 @@ struct Output {
     last: Vec<u8>,
     /// Whether nothing is sent, because the client has had the answer before.
     muted: bool,
+    /// What the next packet's body is to have at its end.
+    supplement: &'static str,
     /// Whether sending has failed.
     failed: bool,
 }
@@ -177,7 +179,8 @@ pub(super) struct Wire(Rc<RefCell<Output>>);
 
 impl Wire {
     pub(super) fn new(stream: Arc<Stream>) -> Self {
-        let output = Output { stream, buffer: Vec::new(), last: Vec::new(), muted: false, failed: false };
+        let output =
+            Output { stream, buffer: Vec::new(), last: Vec::new(), muted: false, supplement: "", failed: false };
         Self(Rc::new(RefCell::new(output)))
     }
 
@@ -197,15 +200,25 @@ impl Wire {
 
     /// Sends a packet with memory's contents. Parts go out as they are made, so that the client reads meanwhile.
     pub(super) fn answer_memory(&self, data: &[u8]) {
+        self.answer_in_parts(b"", data, write_digits);
+    }
+
+    /// The same as binary data, behind a `b`.
+    pub(super) fn answer_binary(&self, data: &[u8]) {
+        self.answer_in_parts(b"b", data, write_binary);
+    }
+
+    fn answer_in_parts(&self, before: &[u8], data: &[u8], write: impl Fn(&mut Vec<u8>, &[u8])) {
         /// Bytes of a part.
         const PART: usize = 0x2000;
         let output = &mut *self.0.borrow_mut();
         output.last.clear();
         output.last.push(b'$');
-        let (mut sum, mut sent) = (0u8, 0);
+        output.last.extend_from_slice(before);
+        let (mut sum, mut sent) = (before.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)), 0);
         for part in data.chunks(PART) {
             let start = output.last.len();
-            write_digits(&mut output.last, part);
+            write(&mut output.last, part);
             sum = output.last[start..].iter().fold(sum, |sum, byte| sum.wrapping_add(*byte));
             output.failed |= output.stream.write_all(&output.last[sent..]).is_err();
             sent = output.last.len();
@@ -225,6 +238,11 @@ impl Wire {
         let output = &mut *self.0.borrow_mut();
         output.buffer.clear();
         output.muted = muted;
+    }
+
+    /// Has the protocol's next packet say more than the protocol knows.
+    pub(super) fn supplement(&self, text: &'static str) {
+        self.0.borrow_mut().supplement = text;
     }
 
     /// Whether the client cannot be reached any more.
@@ -261,7 +279,15 @@ impl Connection for Wire {
             output.buffer.clear();
             return Ok(());
         }
-        std::mem::swap(&mut output.last, &mut output.buffer);
+        let supplement = std::mem::take(&mut output.supplement);
+        if let [b'$', body @ .., b'#', _, _] = &output.buffer[..]
+            && !supplement.is_empty()
+        {
+            output.last.clear();
+            write_packet(&mut output.last, &[body, supplement.as_bytes()].concat());
+        } else {
+            std::mem::swap(&mut output.last, &mut output.buffer);
+        }
         output.buffer.clear();
         let sent = output.stream.write_all(&output.last);
         output.failed |= sent.is_err();

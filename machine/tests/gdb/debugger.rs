@@ -94,7 +94,8 @@ impl Machine {
     /// A debugger that has connected and agreed to do without acknowledgements.
     pub fn attach(&self) -> Debugger {
         let mut debugger = self.connect();
-        assert!(debugger.ask("qSupported:multiprocess+;swbreak+;hwbreak+").contains("vContSupported+"));
+        let features = debugger.ask("qSupported:multiprocess+;swbreak+;hwbreak+");
+        assert!(features.contains("vContSupported+") && features.contains("binary-upload+"), "{features}");
         assert_eq!(debugger.ask("QStartNoAckMode"), "OK");
         debugger.acknowledges = false;
         debugger

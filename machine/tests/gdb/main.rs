@@ -123,6 +123,12 @@ fn memory_of_all_kinds() {
     debugger.send(b"$X80100000,2:a}\x03#5a");
     assert_eq!(debugger.packet().as_deref(), Some("OK"));
     assert_eq!(debugger.ask("m80100000,2"), "6123");
+    assert_eq!(debugger.ask("x80100000,2"), "ba}\x03");
+    debugger.ask("?");
+    assert_eq!(debugger.ask("x80100000,2"), "ba}\x03", "whether a digits' packet came before or not");
+    debugger.ask("?");
+    assert_eq!(debugger.ask("x40000000,8"), "E0e");
+    assert_eq!(debugger.ask("x0,0"), "b");
     // Nothing is mapped there; a range that begins in memory is cut.
     assert_eq!(debugger.ask("m40000000,8"), "E0e");
     assert_eq!(debugger.ask("M40000000,1:00"), "E0e");

@@ -16,6 +16,7 @@ mod jumps;
 mod log;
 mod miss;
 mod perf;
+mod queue;
 mod region;
 mod runtime;
 mod shared;

@@ -7,7 +7,7 @@
 //!
 //! **Space.** When the arena is full, all code is given up: every hart leaves it, and what is still hot comes back.
 
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,6 +25,7 @@ use cranelift_frontend::FunctionBuilderContext;
 use super::arena::{Arena, ArenaError};
 use super::miss::{MISSES, miss_function};
 use super::perf::PerfMap;
+use super::queue::Queue;
 use super::region::{Page, Region, Request};
 use super::state::Site;
 use super::translate::{Host, entry_function, translate, unlinked_function};
@@ -73,9 +74,6 @@ pub enum JitError {
     #[error("the host provides no thread for the JIT's compiler: {0}")]
     Thread(std::io::Error),
 }
-
-/// Requests that wait at most; colder ones are refused.
-const MOST_REQUESTS: usize = 4096;
 
 /// How long a page of code is left alone after a write that cost a region, at first and at most: each such write doubles
 /// it, and a few times as long without one ends it. Who patches code while it starts, or fills a page bit by bit, loses
@@ -157,31 +155,6 @@ impl Seen {
     }
 }
 
-/// A request and how hot it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Waiting {
-    heat: u32,
-    request: Request,
-}
-
-impl Ord for Waiting {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.heat.cmp(&other.heat)
-    }
-}
-
-impl PartialOrd for Waiting {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: BinaryHeap<Waiting>,
-    closed: bool,
-}
-
 /// What one hart tells the others about its presence in translated code.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
@@ -220,6 +193,8 @@ struct Inner {
     registry: Mutex<Registry>,
     seen: Mutex<Seen>,
     queue: Mutex<Queue>,
+    /// Whether the threads are to end.
+    closed: AtomicBool,
     wake: Condvar,
     /// Counts installations: who found nothing need not look again before it changes.
     installs: AtomicU64,
@@ -316,6 +291,7 @@ impl JitShared {
             registry: Mutex::default(),
             seen: Mutex::default(),
             queue: Mutex::default(),
+            closed: AtomicBool::new(false),
             wake: Condvar::new(),
             installs: AtomicU64::new(1),
             generation: AtomicU64::new(1),
@@ -405,8 +381,9 @@ impl JitShared {
         mode: Mode,
         mut valid: impl FnMut(&Installed) -> bool,
     ) -> Option<Arc<Installed>> {
-        let candidates = lock(&self.inner.registry).regions.get(&(offset, mode)).cloned()?;
-        candidates.into_iter().find(|region| valid(region))
+        // One at a time, for whether a region is valid is not asked under the lock.
+        let candidate = |number| lock(&self.inner.registry).regions.get(&(offset, mode))?.get(number).cloned();
+        (0..).map_while(candidate).find(|region| valid(region))
     }
 
     /// Has a link lead to a region, if whoever may use the link may enter the region: its pages are among those of the
@@ -442,9 +419,7 @@ impl JitShared {
 
     /// Asks for a region.
     pub(super) fn request(&self, request: Request, heat: u32) {
-        let mut queue = lock(&self.inner.queue);
-        if queue.waiting.len() < MOST_REQUESTS {
-            queue.waiting.push(Waiting { heat, request });
+        if lock(&self.inner.queue).push(request, heat) {
             self.inner.wake.notify_one();
         }
     }
@@ -457,7 +432,11 @@ impl JitShared {
 
 impl Drop for JitShared {
     fn drop(&mut self) {
-        lock(&self.inner.queue).closed = true;
+        {
+            // Under the lock, or a thread that has just looked would go to sleep and miss the call.
+            let _queue = lock(&self.inner.queue);
+            self.inner.closed.store(true, Ordering::Release);
+        }
         self.inner.wake.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
@@ -491,11 +470,11 @@ impl Inner {
         loop {
             let mut queue = lock(&self.queue);
             let request = loop {
-                if queue.closed {
+                if self.closed.load(Ordering::Acquire) {
                     return;
                 }
-                if let Some(waiting) = queue.waiting.pop() {
-                    break waiting.request;
+                if let Some(request) = queue.pop() {
+                    break request;
                 }
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
             };

@@ -66,7 +66,7 @@ pub(crate) enum UseOfViews {
 const MOST_PATIENCE: u16 = 4095;
 
 /// Range entries of a hart: accesses beyond do without.
-pub(crate) const RANGES: usize = 1 << 16;
+pub(crate) const RANGES: usize = 1 << 18;
 
 /// Most bytes that an access and those that share its check span.
 pub(crate) const LONGEST_SPAN: u64 = 1024;

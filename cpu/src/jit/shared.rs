@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -178,6 +178,8 @@ pub struct CompilerStatistics {
     pub flushes: u64,
     /// Regions that the compiler refused.
     pub failed: u64,
+    /// Range entries that regions have now ([`crate::ranges`]); where none are left, accesses go by the TLB.
+    pub ranges: usize,
 }
 
 struct Inner {
@@ -201,7 +203,7 @@ struct Inner {
     /// Counts the times that all code was given up.
     generation: AtomicU64,
     /// Range entries that are taken.
-    ranges: AtomicUsize,
+    ranges: Mutex<Numbers>,
     emptying: AtomicBool,
     harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
     entry: AtomicU64,
@@ -212,6 +214,14 @@ struct Inner {
     perf_map: Option<PerfMap>,
     #[cfg(test)]
     mistake: Mutex<Option<fn(&mut Region)>>,
+}
+
+/// The numbers of range entries that regions have.
+#[derive(Default)]
+struct Numbers {
+    /// Counts the times that all were free again.
+    round: u64,
+    taken: usize,
 }
 
 /// The translated code of a machine, and the threads that make it.
@@ -295,7 +305,7 @@ impl JitShared {
             wake: Condvar::new(),
             installs: AtomicU64::new(1),
             generation: AtomicU64::new(1),
-            ranges: AtomicUsize::new(0),
+            ranges: Mutex::default(),
             emptying: AtomicBool::new(false),
             harts: Mutex::default(),
             entry: AtomicU64::new(0),
@@ -328,7 +338,7 @@ impl JitShared {
 
     /// What the compiler did.
     pub fn statistics(&self) -> CompilerStatistics {
-        *lock(&self.inner.statistics)
+        CompilerStatistics { ranges: lock(&self.inner.ranges).taken, ..*lock(&self.inner.statistics) }
     }
 
     pub(super) fn options(&self) -> &JitOptions {
@@ -507,7 +517,7 @@ impl Inner {
         let Some(region) = region else { return };
         #[cfg(test)]
         let region = self.with_mistake(region);
-        let ranges = self.take_ranges(region.ranges());
+        let (round, ranges) = self.take_ranges(region.ranges());
         let mut registry_links: Vec<AtomicU64> = Vec::new();
         registry_links.resize_with(2 * region.blocks.len(), || AtomicU64::new(self.unlinked.load(Ordering::Acquire)));
         let links = registry_links.into_boxed_slice();
@@ -518,6 +528,7 @@ impl Inner {
         }));
         let code = match translated {
             Ok(translation) => {
+                self.give_back(round, translation.ranges);
                 compile(translation.function, isa).map(|code| (code, translation.links, translation.sites))
             }
             Err(_) => {
@@ -564,11 +575,20 @@ impl Inner {
         region
     }
 
-    /// Numbers of range entries for a region's accesses.
-    fn take_ranges(&self, count: usize) -> std::ops::Range<usize> {
-        let take = |taken: usize| Some((taken + count).min(RANGES));
-        let first = self.ranges.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).unwrap_or(RANGES);
-        first..(first + count).min(RANGES)
+    /// Numbers of range entries for a region's accesses, and the round that they are good for.
+    fn take_ranges(&self, count: usize) -> (u64, std::ops::Range<usize>) {
+        let mut numbers = lock(&self.ranges);
+        let first = numbers.taken;
+        numbers.taken = (first + count).min(RANGES);
+        (numbers.round, first..numbers.taken)
+    }
+
+    /// Gives numbers back that have not been used, if they were the last that were taken.
+    fn give_back(&self, round: u64, unused: std::ops::Range<usize>) {
+        let mut numbers = lock(&self.ranges);
+        if (numbers.round, numbers.taken) == (round, unused.end) {
+            numbers.taken = unused.start;
+        }
     }
 
     fn install(&self, region: &Arc<Installed>, generation: u64) {
@@ -615,7 +635,9 @@ impl Inner {
         registry.by_links.clear();
         registry.incoming.clear();
         arena.clear();
-        self.ranges.store(0, Ordering::SeqCst);
+        let mut numbers = lock(&self.ranges);
+        *numbers = Numbers { round: numbers.round + 1, taken: 0 };
+        drop(numbers);
         // The arena held them before.
         if let Err(error) = self.place_stubs(&mut arena) {
             tracing::error!(%error, "the JIT's arena is too small");

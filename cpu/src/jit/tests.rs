@@ -665,6 +665,20 @@ fn flags_of_the_emulators_own_floats_are_not_the_guests() {
 }
 
 #[test]
+fn accesses_that_share_a_check_take_one_range_entry() {
+    let mut machine = Machine::new(jit(1));
+    let mut program = vec![0x0005_b503; 60]; // ld a0, 0(a1)
+    program.push(0x0000_006f); // j .
+    machine.load(CODE, &program);
+    machine.hart.set_pc(CODE);
+    machine.hart.set_x(11, DATA);
+    machine.run(200);
+    let Engine::Jit(jit) = &machine.engine else { unreachable!() };
+    let statistics = jit.compiler_statistics();
+    assert!(statistics.instructions > 60 && (1..10).contains(&statistics.ranges), "{statistics:?}");
+}
+
+#[test]
 fn a_full_arena_is_emptied() {
     // Code that is rewritten again and again fills the smallest arena.
     let options = JitOptions { threshold: 1, cache_size: 16 << 10, ..JitOptions::default() };

@@ -98,6 +98,8 @@ pub(super) struct Translation {
     /// Links by number: the distance from the entry that each leads to.
     pub links: Vec<i64>,
     pub sites: Vec<Site>,
+    /// Numbers of range entries that are left over.
+    pub ranges: std::ops::Range<usize>,
 }
 
 /// Where the links of the region under translation will be: consecutive words from this address on.
@@ -348,10 +350,10 @@ pub(super) fn translate(
         translator.b.ins().return_(&[nothing]);
     }
     translator.translate_exit();
-    let Translator { links, sites, .. } = translator;
+    let Translator { links, sites, ranges, .. } = translator;
     builder.seal_all_blocks();
     builder.finalize(isa.frontend_config());
-    Translation { function, links, sites }
+    Translation { function, links, sites, ranges }
 }
 
 impl<'a> Translator<'a, '_> {

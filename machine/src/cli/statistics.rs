@@ -69,7 +69,8 @@ impl fmt::Display for Statistics {
             f,
             "given up                {} regions rewritten, {} refused; {} times all of them",
             compiler.invalidated, compiler.failed, compiler.flushes
-        )
+        )?;
+        writeln!(f, "range entries           {}", compiler.ranges)
     }
 }
 

@@ -6,7 +6,7 @@ import java.util.HexFormat;
 import java.util.concurrent.Callable;
 import java.util.concurrent.Executors;
 
-/** HotSpot's compilers, and what makes them give up their code: classes that come late, types and traps not seen before. */
+/** HotSpot's compilers, and what makes them give up their code: classes that come late, traps not met before. */
 public class Main {
     abstract static class Shape {
         abstract long area(long n);

@@ -32,9 +32,8 @@ pub use difference::Difference;
 #[cfg(feature = "jit")]
 pub(crate) const MOST_INSTRUCTIONS: u64 = 4096;
 
-/// Accesses that are logged at most: an instruction makes at most eight, `cbo.zero`'s stores, and translated code runs on
-/// for less than another step's length before it looks at its budget.
-const MOST_LOGGED: usize = 8 * 2 * 4096;
+/// Accesses that a log has room for, more than a step makes: an instruction makes at most eight, the stores of `cbo.zero`.
+const MOST_LOGGED: usize = 10 * 4096;
 
 /// What an access does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,11 +301,14 @@ impl Lockstep {
         self.code.extend(pages);
     }
 
-    /// A step begins. Where its first access is to be logged: the host's address.
-    pub fn begin(&mut self, hart: &Hart) -> u64 {
+    /// A step begins. Where its first access is to be logged, and the last place in the log: the host's addresses.
+    pub fn begin(&mut self, hart: &Hart) -> (u64, u64) {
         self.start = Some(Box::new(Registers::of(hart)));
         self.foreign_writes = hart.ram.foreign_writes();
-        self.repetition.as_mut().map_or(0, |repetition| repetition.log.as_mut_ptr() as u64)
+        self.repetition.as_mut().map_or((0, 0), |repetition| {
+            let places = repetition.log.as_mut_ptr_range();
+            (places.start as u64, places.end as u64 - size_of::<Logged>() as u64)
+        })
     }
 
     /// Logs an access behind those that end at `place`; where the next one goes.
@@ -315,9 +317,10 @@ impl Lockstep {
             let index = place.wrapping_sub(repetition.log.as_ptr() as u64) as usize / size_of::<Logged>();
             if let Some(entry) = repetition.log.get_mut(index) {
                 *entry = logged;
+                return place + size_of::<Logged>() as u64;
             }
         }
-        place.wrapping_add(size_of::<Logged>() as u64)
+        place
     }
 
     /// The step that is under way, if one is, has ended: with `trapped`, by the trap that the hart holds. The place
@@ -488,10 +491,14 @@ impl Hart {
             repetition.known.forget();
             return Ok(());
         }
-        let offset = self.host_offset(logged.host);
-        let is_in_ram = offset.checked_add(width.bytes()).is_some_and(|end| end <= self.ram.size());
-        if !is_in_ram || !self.leads_to(repetition.context, kind, logged) {
+        let leads = |offset: &u64| self.leads_to(repetition.context, kind, logged.address, *offset);
+        let Some(offset) = self.offset_at(logged.host).filter(leads) else {
             return Err(Disagreement::Place { logged });
+        };
+        if self.offset_at(logged.host + width.bytes() - 1) != Some(offset + width.bytes() - 1) {
+            // Over a border of pages that lie apart.
+            repetition.known.forget();
+            return Ok(());
         }
         match kind {
             Kind::Load | Kind::Reserve | Kind::Modify => {
@@ -505,16 +512,22 @@ impl Hart {
         }
     }
 
+    /// The offset in RAM of what is at an address of the host, in RAM or in a view.
+    fn offset_at(&self, host: u64) -> Option<u64> {
+        let offset = Some(self.host_offset(host)).filter(|offset| *offset < self.ram.size());
+        #[cfg(feature = "jit")]
+        let offset = offset.or_else(|| self.viewed_offset(host));
+        offset
+    }
+
     /// Whether the TLB, or else the page table, leads to where an access was made. A debugger's walk asks for no
     /// permissions: these may have changed since.
-    fn leads_to(&self, context: Context, kind: Kind, logged: Logged) -> bool {
+    fn leads_to(&self, context: Context, kind: Kind, address: u64, offset: u64) -> bool {
         let table = if matches!(kind, Kind::Load | Kind::Reserve) { &self.tlb.read } else { &self.tlb.write };
-        let entry = &table[tlb::slot(logged.address)];
-        let cached = entry.tag == tlb::tag(logged.address, 1, context);
-        cached && logged.address.wrapping_add(entry.delta) == logged.host
-            || self
-                .probe(logged.address)
-                .is_ok_and(|physical| self.ram.offset(physical, 1) == Some(self.host_offset(logged.host)))
+        let entry = &table[tlb::slot(address)];
+        let is_cached = entry.tag == tlb::tag(address, 1, context);
+        is_cached && self.host_offset(address.wrapping_add(entry.delta)) == offset
+            || self.probe(address).is_ok_and(|physical| self.ram.offset(physical, 1) == Some(offset))
     }
 
     /// What the instruction that repeats an access stores there, beyond what the log says.

@@ -3,10 +3,13 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::naked_asm;
 
+#[cfg(target_arch = "x86_64")]
 use softfloat::Flags;
 
+#[cfg(target_arch = "x86_64")]
 use super::state::offset;
 use crate::Hart;
+#[cfg(target_arch = "x86_64")]
 use crate::csr::mstatus;
 
 /// The host's default floating-point environment with the flags of the guest's operations in it.

@@ -26,6 +26,9 @@ pub(super) fn emit(b: &mut FunctionBuilder, memory: Memory, hart: Value, what: V
         b.ins().store(memory.log, value, place, field);
     }
     let next = b.ins().iadd_imm_s(place, size_of::<Logged>() as i64);
+    // A step has fewer accesses, if translated code counts right.
+    let last = b.ins().load(I64, memory.hart, hart, offset::LOG_LAST);
+    let next = b.ins().umin(next, last);
     b.ins().store(memory.hart, next, hart, offset::LOG);
 }
 
@@ -71,7 +74,7 @@ impl Hart {
     /// Translated code is about to go on.
     pub(super) fn begin_step(&mut self) {
         if let Some(mut lockstep) = self.lockstep.take() {
-            self.jit.log = lockstep.begin(self);
+            (self.jit.log, self.jit.log_last) = lockstep.begin(self);
             self.lockstep = Some(lockstep);
         }
     }

@@ -121,8 +121,7 @@ fn fill(hart: &mut Hart, code: AccessCode, address: u64, access: Access) {
     let Some(SharedCheck { index, span, distance }) = code.range else { return };
     if hart.tlb.ranges.wants(index) {
         let mut run = hart.run(address, access);
-        // Lockstep knows pages by where RAM has them.
-        if access == Access::Read && code.takes && hart.lockstep.is_none() {
+        if access == Access::Read && code.takes {
             let is_short = run.is_none_or(|run| run.length < LONG_RUN);
             let view = match hart.tlb.ranges.use_of_views(index) {
                 UseOfViews::None => None,

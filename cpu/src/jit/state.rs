@@ -70,8 +70,9 @@ pub(crate) struct State {
     pub(super) arguments: Arguments,
     pub(super) outcome: u64,
     pub(super) second_outcome: u64,
-    /// Where the next access is logged, in lockstep.
+    /// In lockstep: where the next access is logged, and the last place for one.
     pub(super) log: u64,
+    pub(super) log_last: u64,
     /// Host addresses of the services.
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
@@ -97,6 +98,7 @@ impl Default for State {
             outcome: 0,
             second_outcome: 0,
             log: 0,
+            log_last: 0,
             services: [0; SERVICES],
             discarded: 0,
             panic: None,
@@ -168,6 +170,7 @@ pub(super) mod offset {
     pub const OUTCOME: i32 = of(offset_of!(Hart, jit.outcome));
     pub const SECOND_OUTCOME: i32 = of(offset_of!(Hart, jit.second_outcome));
     pub const LOG: i32 = of(offset_of!(Hart, jit.log));
+    pub const LOG_LAST: i32 = of(offset_of!(Hart, jit.log_last));
     pub const LOGGED_ADDRESS: i32 = of(offset_of!(Logged, address));
     pub const LOGGED_HOST: i32 = of(offset_of!(Logged, host));
     pub const LOGGED_VALUE: i32 = of(offset_of!(Logged, value));

@@ -533,10 +533,10 @@ fn address_spaces_keep_apart() {
 
 /// Loads and stores at random places of four virtual pages, which are mapped anew now and then. With `views`, loads have
 /// missed their runs for long before.
-fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64, views: bool) {
+fn accesses_follow_mappings(kind: EngineKind, privilege: crate::Privilege, flags: u64, views: bool) {
     const PAGES: u64 = 4;
     const FIRST: u64 = 8 * PAGE_SIZE;
-    let mut machine = paged(1);
+    let mut machine = paged_machine(kind);
     let mut random = Random(flags | 1);
     // ld a0, 0(a1); ld a2, 8(a1); sd a3, 16(a1); ret
     machine.load(CODE, &[0x0005_b503, 0x0085_b603, 0x00d5_b823, RETURN]);
@@ -599,15 +599,15 @@ fn accesses_follow_mappings(privilege: crate::Privilege, flags: u64, views: bool
 
 #[test]
 fn user_accesses_follow_mappings() {
-    accesses_follow_mappings(crate::Privilege::User, Tables::USER, false);
+    accesses_follow_mappings(jit(1), crate::Privilege::User, Tables::USER, false);
     #[cfg(target_os = "linux")]
-    accesses_follow_mappings(crate::Privilege::User, Tables::USER, true);
+    accesses_follow_mappings(jit(1), crate::Privilege::User, Tables::USER, true);
 }
 
 #[test]
 fn supervisor_accesses_follow_mappings() {
-    accesses_follow_mappings(crate::Privilege::Supervisor, 0, false);
-    accesses_follow_mappings(crate::Privilege::Supervisor, Tables::GLOBAL, false);
+    accesses_follow_mappings(jit(1), crate::Privilege::Supervisor, 0, false);
+    accesses_follow_mappings(jit(1), crate::Privilege::Supervisor, Tables::GLOBAL, false);
 }
 
 #[test]

@@ -96,6 +96,11 @@ impl Hart {
         self.ram.offset(physical, PAGE_SIZE).filter(|_| allowed)
     }
 
+    /// The offset in RAM of the byte that a view shows at an address of the host.
+    pub(crate) fn viewed_offset(&self, host: u64) -> Option<u64> {
+        self.views.views.offset_of(host)
+    }
+
     /// Gives views up where there is no room for more. Only while no translated code runs: it holds addresses in views.
     pub(crate) fn make_room_for_views(&mut self) {
         if self.views.views.is_full() {

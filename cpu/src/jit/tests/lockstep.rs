@@ -24,6 +24,14 @@ fn system_instructions_are_the_same_step_by_step() {
 }
 
 #[test]
+fn accesses_follow_mappings_step_by_step() {
+    accesses_follow_mappings(lockstep(1), crate::Privilege::Supervisor, Tables::GLOBAL, false);
+    accesses_follow_mappings(lockstep(1), crate::Privilege::User, Tables::USER, false);
+    #[cfg(target_os = "linux")]
+    accesses_follow_mappings(lockstep(1), crate::Privilege::User, Tables::USER, true);
+}
+
+#[test]
 fn budgets_are_exact_in_lockstep() {
     let mut machine = Machine::new(lockstep(1));
     machine.load(CODE, COUNTDOWN);
@@ -186,6 +194,8 @@ fn a_trap_of_one_alone_is_told() {
     assert_tells(&found, &["makes a load of 8 bytes at 0x8;", "made a load of 8 bytes at 0x80008008"]);
 }
 
+/// Where accesses have range entries.
+#[cfg(target_arch = "x86_64")]
 #[test]
 fn a_translation_that_outlives_its_fence_is_told() {
     const PAGE: u64 = 8;

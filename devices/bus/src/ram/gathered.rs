@@ -71,6 +71,13 @@ impl Gathered {
         Some(View { pages: self.pages.get(start as usize..end as usize)?, index: (at - start) as usize, host })
     }
 
+    /// The offset in RAM of the byte that views show at an address of the host.
+    pub fn offset_of(&self, host: u64) -> Option<u64> {
+        let distance = host.checked_sub(self.addresses.as_ref()?.start())?;
+        let page = self.pages.get(usize::try_from(distance / PAGE_SIZE).ok()?)?;
+        Some(page + distance % PAGE_SIZE)
+    }
+
     /// Makes a view of the pages at `offsets` in RAM; whether there is one now. Where there is no room,
     /// [`Gathered::is_full`] says so.
     pub fn gather(&mut self, offsets: &[u64]) -> bool {
@@ -239,10 +246,13 @@ mod tests {
             assert_eq!((view.pages, view.index), (&offsets[..], index));
             let host = view.host + index as u64 * PAGE_SIZE + 8;
             assert_eq!(load(host), offset / PAGE_SIZE);
+            assert_eq!(views.offset_of(host), Some(offset + 8));
             ram.store_u64(offset + 8, 77).unwrap();
             assert_eq!(load(host), 77);
         }
         assert!(views.find(0).is_none());
+        let start = views.find(offsets[0]).unwrap().host;
+        assert_eq!((views.offset_of(start - 1), views.offset_of(start + 5 * PAGE_SIZE)), (None, None));
         assert!(views.gather(&[0, 3 * PAGE_SIZE]));
         assert_eq!(views.find(3 * PAGE_SIZE).map(|view| (view.pages.len(), view.index)), Some((2, 1)), "the latest");
         assert_eq!(views.find(9 * PAGE_SIZE).map(|view| view.pages.len()), Some(5));

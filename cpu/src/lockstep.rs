@@ -101,6 +101,12 @@ impl Registers {
         hart.counts.retired = self.retired;
     }
 
+    fn with_triggers_of(&self, other: &Self) -> Self {
+        let mut registers = self.clone();
+        registers.csr.triggers.clone_from(&other.csr.triggers);
+        registers
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         let Self { x, f, pc, privilege, csr, reservation, retired } = self;
         *pc == other.pc
@@ -337,12 +343,16 @@ impl Lockstep {
             count if count > MOST_LOGGED as u64 => Some((Disagreement::Count, Vec::new())),
             count => {
                 start.put_back(hart);
-                self.repeat(hart, count).map(|why| (why, Vec::new())).or_else(|| self.compare(hart, &translated))
+                // The trap may have been a trigger's, which notes that it has fired.
+                let before = if trapped { translated.with_triggers_of(&start) } else { translated.clone() };
+                self.repeat(hart, count).map(|why| (why, Vec::new())).or_else(|| self.compare(hart, &before))
             }
         };
         let disagreement = match disagreement {
-            None if trapped && hart.stop.is_none() && !self.traps(hart, trap) => {
-                Some((Disagreement::NoTrap(trap), Vec::new()))
+            None if trapped && hart.stop.is_none() => {
+                let why = (!self.traps(hart, trap)).then_some(Disagreement::NoTrap(trap));
+                let same = Registers::of(hart).is_same(&translated);
+                why.or((!same).then_some(Disagreement::Registers)).map(|why| (why, Vec::new()))
             }
             other => other,
         };

@@ -178,7 +178,7 @@ pub struct CompilerStatistics {
     pub flushes: u64,
     /// Regions that the compiler refused.
     pub failed: u64,
-    /// Range entries that regions have now ([`crate::ranges`]); where none are left, accesses go by the TLB.
+    /// Range entries (`ranges.rs`) that regions have now; where none are left, accesses go by the TLB.
     pub ranges: usize,
 }
 

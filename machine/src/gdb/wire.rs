@@ -237,6 +237,7 @@ impl Wire {
     pub(super) fn mute(&self, muted: bool) {
         let output = &mut *self.0.borrow_mut();
         output.buffer.clear();
+        output.supplement = "";
         output.muted = muted;
     }
 

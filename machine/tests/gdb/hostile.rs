@@ -27,6 +27,18 @@ fn damaged_packets_are_asked_for_again_and_answers_repeated() {
 }
 
 #[test]
+fn what_is_said_of_features_is_no_part_of_another_answer() {
+    let machine = Machine::waiting(engines()[0], 1, COUNT);
+    let mut debugger = machine.attach();
+    debugger.send(b"$qSupported:\xff\xfe#");
+    let sum = b"qSupported:\xff\xfe".iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
+    debugger.send(format!("{sum:02x}").as_bytes());
+    let answer = debugger.packet().unwrap();
+    assert!(answer == "E16" || answer.contains("binary-upload+"), "{answer}");
+    assert!(!debugger.ask("?").contains("binary-upload"));
+}
+
+#[test]
 fn malformed_packets_get_an_error_and_the_session_goes_on() {
     let machine = Machine::waiting(engines()[0], 2, COUNT);
     let mut debugger = machine.attach();

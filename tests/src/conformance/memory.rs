@@ -255,6 +255,11 @@ fn compare_and_swap(body: &mut Body) {
     check a0, 0
     {load} a0, 0(s11)
     check_equal a0, t3
+    amocas.{suffix} x0, a1, (s11)
+    mv a0, x0
+    check a0, 0
+    {load} a0, 0(s11)
+    check_equal a0, t3
     mv a0, a3
     amocas.{suffix} a0, x0, (s11)
     check_equal a0, t3

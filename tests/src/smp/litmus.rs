@@ -472,6 +472,22 @@ pub fn tests() -> Vec<Test> {
                 stale,
             )
         },
+        Test {
+            // The reader has run the code before, at best while the writer is on its long way from one poll to the next:
+            // then it finds the page unmarked, and the writer stores and tells of it before it hears of the mark.
+            reset: RESET_CODE,
+            instances: 64,
+            ..new(
+                "code+fence.w.w+fence.i+run-before",
+                &[
+                    ".rept 40; divu a4, t1, t1; .endr
+                    li a3, 0x00100613; sw a3, 192(a0); fence w, w; sw t1, 64(a0)
+                    .rept 40; divu a4, t1, t1; .endr",
+                    "addi a3, a0, 192; jalr ra, 0(a3); lw a1, 64(a0); fence.i; jalr ra, 0(a3)",
+                ],
+                stale,
+            )
+        },
     ]
 }
 

@@ -147,6 +147,8 @@ pub(super) struct Translator<'a, 'b> {
     pub(super) mode: Mode,
     labels: Vec<Label>,
     exit: Label,
+    /// Where accesses go that did not happen: told of what is left at the start of the block, and of a place ([`PLACE_COUNT_BITS`]).
+    unmade: Label,
     variables: [Option<Variable>; 64],
     /// The entry's virtual address.
     entry: Value,
@@ -212,6 +214,9 @@ struct Group {
     /// The host's address of the first.
     host: Value,
 }
+
+/// A place in a region is a distance from its entry above as many bits for a number of instructions.
+const PLACE_COUNT_BITS: i64 = 16;
 
 /// The bits of an address that name its page.
 pub(super) const PAGE: i64 = !(bus::PAGE_SIZE as i64 - 1);
@@ -279,8 +284,12 @@ pub(super) fn translate(
     let labels = region.blocks.iter().map(|_| builder.create_block()).collect();
     let exit = builder.create_block();
     builder.set_cold_block(exit);
-    for _ in 0..3 {
-        builder.append_block_param(exit, I64);
+    let unmade = builder.create_block();
+    builder.set_cold_block(unmade);
+    for (label, parameters) in [(exit, 3), (unmade, 2)] {
+        for _ in 0..parameters {
+            builder.append_block_param(label, I64);
+        }
     }
     let mut translator = Translator {
         region,
@@ -290,6 +299,7 @@ pub(super) fn translate(
         mode,
         labels,
         exit,
+        unmade,
         variables: [None; 64],
         entry: parameters[parameter::PC],
         hart: parameters[parameter::HART],
@@ -349,6 +359,7 @@ pub(super) fn translate(
         let nothing = translator.b.ins().iconst(I64, result::CONTINUE);
         translator.b.ins().return_(&[nothing]);
     }
+    translator.translate_unmade();
     translator.translate_exit();
     let Translator { links, sites, ranges, .. } = translator;
     builder.seal_all_blocks();
@@ -527,10 +538,6 @@ impl<'a> Translator<'a, '_> {
     /// retired.
     fn leave(&mut self, at: i64, count: u32, code: i64) {
         let (pc, code) = (self.address(at), self.constant(code));
-        self.leave_to(pc, count, code);
-    }
-
-    fn leave_to(&mut self, pc: Value, count: u32, code: Value) {
         let left = self.left_after(count);
         self.b.ins().jump(self.exit, &[pc, left, code].map(BlockArg::Value));
     }
@@ -542,6 +549,28 @@ impl<'a> Translator<'a, '_> {
         self.b.ins().store(self.memory.hart, pc, self.hart, offset::PC);
         self.b.ins().store(self.memory.hart, left, self.hart, offset::LEFT);
         self.b.ins().return_(&[code]);
+    }
+
+    /// Where the accesses end up that did not happen, each with little code of its own: with the trap that the service
+    /// tells of, or to be interpreted if there is none.
+    fn translate_unmade(&mut self) {
+        self.b.switch_to_block(self.unmade);
+        let &[left, place] = self.b.block_params(self.unmade) else { unreachable!("made with two") };
+        let distance = self.b.ins().sshr_imm_u(place, PLACE_COUNT_BITS);
+        let pc = self.b.ins().iadd(self.entry, distance);
+        let count = self.b.ins().band_imm_s(place, (1 << PLACE_COUNT_BITS) - 1);
+        let left = self.b.ins().isub(left, count);
+        let trapped = self.b.ins().load(I64, self.memory.hart, self.hart, offset::TRAPPED);
+        let interpret = self.constant(result::INTERPRET);
+        let code = self.b.ins().isub(interpret, trapped);
+        self.b.ins().jump(self.exit, &[pc, left, code].map(BlockArg::Value));
+    }
+
+    /// What [`Self::translate_unmade`] is told of the current instruction.
+    fn unmade_arguments(&mut self) -> [BlockArg; 2] {
+        let left = self.b.use_var(self.left);
+        let place = self.constant(self.op.at << PLACE_COUNT_BITS | i64::from(self.count));
+        [left, place].map(BlockArg::Value)
     }
 
     /// The virtual address at a distance from the entry.
@@ -786,13 +815,29 @@ impl<'a> Translator<'a, '_> {
         self.b.ins().load(I64, self.memory.hart, self.hart, offset::OUTCOME)
     }
 
-    /// Leaves with the current instruction's trap if the last memory service trapped.
-    fn leave_if_trapped(&mut self) {
+    /// What a service has answered, in the low bits.
+    fn outcome(&mut self, t: Type) -> Value {
+        let place = if cfg!(target_endian = "big") { 8 - t.bytes() as i32 } else { 0 };
+        self.b.ins().load(t, self.memory.hart, self.hart, offset::OUTCOME + place)
+    }
+
+    /// Goes to a label unless the last memory service trapped: then leaves with the current instruction's trap.
+    fn jump_unless_trapped(&mut self, label: Label, value: Option<Value>) {
         let trapped = self.b.ins().load(I64, self.memory.hart, self.hart, offset::TRAPPED);
-        let (trap, on) = (self.cold(), self.cold());
-        self.branch_to(trapped, trap, on);
-        self.b.switch_to_block(trap);
-        self.leave(self.op.at, self.count, result::TRAP);
+        let place = self.unmade_arguments();
+        self.b.ins().brif(
+            trapped,
+            self.unmade,
+            &place,
+            label,
+            &value.map(BlockArg::Value).into_iter().collect::<Vec<_>>(),
+        );
+    }
+
+    fn leave_if_trapped(&mut self) {
+        let on = self.b.create_block();
+        self.jump_unless_trapped(on, None);
+        self.b.seal_block(on);
         self.b.switch_to_block(on);
     }
 
@@ -881,8 +926,14 @@ impl<'a> Translator<'a, '_> {
         if let Some(Reserved { credit, .. }) = reserved {
             self.raise_credit(credit);
         }
-        let value = if is_shared { self.find_run(address, code) } else { self.slowly(|t| slow(t, code)) };
-        self.jump_with(join, value);
+        if is_shared {
+            self.find_run(address, code, join);
+        } else {
+            self.slowly(|t| {
+                let value = slow(t, code);
+                t.jump_unless_trapped(join, value);
+            });
+        }
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         let value = result.map(|_| self.b.block_params(join)[0]);
@@ -895,8 +946,9 @@ impl<'a> Translator<'a, '_> {
         }
     }
 
-    /// Asks for the host's address of what accesses share; leaves where the first one traps, or no run has all.
-    fn find_run(&mut self, address: Value, code: AccessCode) -> Option<Value> {
+    /// Asks for the host's address of what accesses share, and goes on with it; leaves where the first one traps, or no
+    /// run has all.
+    fn find_run(&mut self, address: Value, code: AccessCode, on: Label) {
         let service = if self.op.effects.access.is_some_and(|access| access.store) {
             Service::StoreRun
         } else {
@@ -904,18 +956,18 @@ impl<'a> Translator<'a, '_> {
         };
         let word = self.constant(code.word() as i64);
         let host = self.service(service, &[address, word]);
-        let (on, out) = (self.cold(), self.cold());
-        self.branch_to(host, on, out);
-        self.b.switch_to_block(out);
-        self.slowly(|t| {
-            let trapped = t.b.ins().load(I64, t.memory.hart, t.hart, offset::TRAPPED);
-            let (pc, interpret) = (t.address(t.op.at), t.constant(result::INTERPRET));
-            let code = t.b.ins().isub(interpret, trapped);
-            t.leave_to(pc, t.count, code);
-            None
-        });
-        self.b.switch_to_block(on);
-        Some(host)
+        let late = self.stores_late() && self.dirty != 0;
+        let out = if late { self.cold() } else { self.unmade };
+        let place = if late { None } else { Some(self.unmade_arguments()) };
+        self.b.ins().brif(host, on, &[BlockArg::Value(host)], out, place.as_ref().map_or(&[][..], |place| place));
+        if late {
+            self.b.seal_block(out);
+            self.b.switch_to_block(out);
+            self.slowly(|t| {
+                let place = t.unmade_arguments();
+                t.b.ins().jump(t.unmade, &place);
+            });
+        }
     }
 
     /// The offset in RAM of a host's address in it.
@@ -946,8 +998,10 @@ impl<'a> Translator<'a, '_> {
         let value = fast(self, host);
         self.jump_with(join, value);
         self.b.switch_to_block(cold);
-        let value = self.slowly(slow);
-        self.jump_with(join, value);
+        self.slowly(|t| {
+            let value = slow(t);
+            t.jump_unless_trapped(join, value);
+        });
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         result.map(|_| self.b.block_params(join)[0])
@@ -965,15 +1019,13 @@ impl<'a> Translator<'a, '_> {
     }
 
     /// The slow path of an access.
-    fn slowly(&mut self, slow: impl FnOnce(&mut Self) -> Option<Value>) -> Option<Value> {
-        if !self.stores_late() {
-            return slow(self);
-        }
+    fn slowly(&mut self, slow: impl FnOnce(&mut Self)) {
         let (dirty, unused, values) = (self.dirty, self.unused, self.values);
-        self.flush();
-        let value = slow(self);
+        if self.stores_late() {
+            self.flush();
+        }
+        slow(self);
         (self.dirty, self.unused, self.values) = (dirty, unused, values);
-        value
     }
 
     fn jump_with(&mut self, label: Label, value: Option<Value>) {
@@ -1390,37 +1442,21 @@ impl Ops for Translator<'_, '_> {
     fn load(&mut self, _: &Insn, address: V, width: Width, extend: Extend) -> Result<V, Infallible> {
         let address = self.data_address(address);
         let float = self.op.opcode.row().is_float() && width != Width::Half;
-        let t = match width {
-            Width::Double if float => F64,
-            Width::Word if float => F32,
-            _ => I64,
+        let (t, loaded) = match width {
+            Width::Double if float => (F64, F64),
+            Width::Word if float => (F32, F32),
+            _ => (I64, memory_type(width)),
         };
         let fast = |t: &mut Self, host: Value, distance: i32| {
-            let flags = t.memory.guest;
-            let loaded = match (width, float) {
-                (Width::Double, true) => F64,
-                (Width::Word, true) => F32,
-                _ => memory_type(width),
-            };
-            let value = t.b.ins().load(loaded, flags, host, distance);
+            let value = t.b.ins().load(loaded, t.memory.guest, host, distance);
             t.log(Kind::Load, width, address, (host, distance), value);
             Some(if loaded.is_float() { value } else { t.extended(value, width, extend) })
         };
         let slow = |t: &mut Self, code: AccessCode| {
             let word = t.constant(code.word() as i64);
-            let value = t.service(Service::Load, &[address, word]);
-            t.leave_if_trapped();
-            Some(match (width, float) {
-                (Width::Double, true) => t.b.ins().bitcast(F64, MemFlagsData::new(), value),
-                (Width::Word, true) => {
-                    let value = t.b.ins().ireduce(I32, value);
-                    t.b.ins().bitcast(F32, MemFlagsData::new(), value)
-                }
-                _ => {
-                    let value = t.narrowed(value, width);
-                    t.extended(value, width, extend)
-                }
-            })
+            t.service(Service::Load, &[address, word]);
+            let value = t.outcome(loaded);
+            Some(if loaded.is_float() { value } else { t.extended(value, width, extend) })
         };
         let value = self.access_at(address, width, offset::READ_TLB, Some(t), fast, slow);
         let value = value.unwrap_or(address);
@@ -1454,7 +1490,6 @@ impl Ops for Translator<'_, '_> {
             let value = t.int(value);
             let word = t.constant(code.word() as i64);
             t.service(Service::Store, &[address, word, value]);
-            t.leave_if_trapped();
             None
         };
         self.access_at(address, width, offset::WRITE_TLB, None, fast, slow);
@@ -1484,7 +1519,6 @@ impl Ops for Translator<'_, '_> {
         let slow = |t: &mut Self| {
             let what = t.constant(super::runtime::amo_code(op, width) as i64);
             let old = t.service(Service::Amo, &[address, what, value]);
-            t.leave_if_trapped();
             Some(old)
         };
         let old = self.access(address, width, offset::WRITE_TLB, Some(I64), fast, slow);
@@ -1502,7 +1536,6 @@ impl Ops for Translator<'_, '_> {
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
             let old = t.service(Service::CompareAndSwap, &[address, bytes, expected, new]);
-            t.leave_if_trapped();
             Some(old)
         };
         let old = self.access(address, width, offset::WRITE_TLB, Some(I64), fast, slow);
@@ -1529,12 +1562,12 @@ impl Ops for Translator<'_, '_> {
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
             let value = t.service(Service::LoadReserved, &[address, bytes]);
-            t.leave_if_trapped();
             Some(value)
         };
         if !self.host.total_store_order {
             self.flush();
             let value = slow(self);
+            self.leave_if_trapped();
             return Ok(V::Int(value.unwrap_or(address)));
         }
         let fast = |t: &mut Self, host: Value| {
@@ -1561,7 +1594,6 @@ impl Ops for Translator<'_, '_> {
         let slow = |t: &mut Self| {
             let bytes = t.constant(width.bytes() as i64);
             let failed = t.service(Service::StoreConditional, &[address, bytes, value]);
-            t.leave_if_trapped();
             Some(failed)
         };
         let fast = |t: &mut Self, host: Value| {

@@ -20,7 +20,8 @@
 //!
 //! **Stores and listeners.** Who begins to listen to a page asks every hart whether it can have written there unheard
 //! (`Hart::listen_to_writes`). So an entry for stores keeps its run beyond its validity until somebody asks, and on a
-//! machine with several harts a run that another one replaces is logged; there entries for stores do not move.
+//! machine with several harts a run that another one replaces is logged. There an entry for stores moves from one page
+//! to another only while the TLB has both: what the TLB has, or has dropped, is found by who asks.
 
 use crate::hart_box::Entries;
 
@@ -48,8 +49,10 @@ const IN_OTHER_LOG: u16 = 4;
 const IN_STORES: u16 = 8;
 /// Translated code may put another page into the entry.
 pub(crate) const MOVABLE: u16 = 16;
+/// Others may ask where this entry for stores has been: it has one page, and moves only if the TLB has that, too.
+pub(crate) const ASKED: u16 = 32;
 /// The entry has had a view since it was last forgotten, and its patience began anew with the first.
-const TRIES_VIEWS: u16 = 32;
+const TRIES_VIEWS: u16 = 64;
 
 /// What views may do for an access ([`Ranges::use_of_views`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,15 @@ pub(crate) struct Run {
     pub global: bool,
     /// Whether it is a view of pages that lie apart in RAM ([`crate::mmu`]): for loads.
     pub is_view: bool,
+}
+
+impl Run {
+    /// The page of an access that spans `span` bytes from `first` on, if it does not reach beyond.
+    fn page_of(&self, first: u64, span: u64) -> Option<Self> {
+        let base = first & !(bus::PAGE_SIZE - 1);
+        let host = self.host.wrapping_add(base.wrapping_sub(self.base));
+        (first - base + span <= bus::PAGE_SIZE).then_some(Run { base, length: bus::PAGE_SIZE, host, ..*self })
+    }
 }
 
 /// The range entries of one hart. There are none before [`Ranges::provide`].
@@ -180,13 +192,16 @@ impl Ranges {
             entry.backoff = 0;
         }
         // A miss of an entry that was good says that the access goes about: each one doubles the time to the next try.
+        let goes_about = entry.limit != 0;
         entry.backoff = match run {
             None => MOST_PATIENCE,
-            Some(_) if entry.limit == 0 => entry.backoff / 2,
+            Some(_) if !goes_about => entry.backoff / 2,
             Some(_) => (entry.backoff * 2 + 1).min(MOST_PATIENCE),
         };
         entry.patience = entry.backoff.into();
         let Some(run) = run else { return };
+        let is_asked = write && self.logs_replaced;
+        let run = if is_asked && goes_about { run.page_of(first, span).unwrap_or(run) } else { run };
         if self.logs_replaced
             && let Some(old) = entry.written()
         {
@@ -195,7 +210,7 @@ impl Ranges {
         entry.base = run.base;
         entry.limit = run.length - span + 1;
         entry.delta = run.host.wrapping_sub(run.base);
-        entry.flags &= !(WRITE | MOVABLE);
+        entry.flags &= !(WRITE | MOVABLE | ASKED);
         if write {
             entry.flags |= WRITE;
             if entry.flags & IN_STORES == 0 {
@@ -203,8 +218,8 @@ impl Ranges {
                 self.stores.push(index as u32);
             }
         }
-        if !(run.global || run.is_view || write && self.logs_replaced) {
-            entry.flags |= MOVABLE;
+        if !(run.global || run.is_view || is_asked && run.length != bus::PAGE_SIZE) {
+            entry.flags |= if is_asked { MOVABLE | ASKED } else { MOVABLE };
         }
         let (log, flag) = if run.global { (&mut self.global, IN_GLOBAL_LOG) } else { (&mut self.other, IN_OTHER_LOG) };
         if entry.flags & flag == 0 {
@@ -318,7 +333,8 @@ impl Range {
     fn forget(&mut self) {
         (self.delta, self.base) = self.written().unwrap_or_default();
         (self.limit, self.patience) = (0, 0);
-        self.flags &= !TRIES_VIEWS;
+        // What is gone is no page to leave.
+        self.flags &= !(TRIES_VIEWS | MOVABLE);
     }
 }
 
@@ -392,12 +408,31 @@ mod tests {
         let other = Run { base: 0x1000, length: 0x1000, host: 0x200_0000, global: false, is_view: false };
         ranges.fill(2, Some(other), 0x1000, 8, true);
         assert!(matches!(ranges.take_replaced()[..], [(0x100_9000, length)] if length >= 0x3000));
-        assert_eq!(ranges.entries[2].flags & MOVABLE, 0);
+        assert_eq!(ranges.entries[2].flags & (MOVABLE | ASKED), MOVABLE | ASKED);
         // The entry's number goes to a load.
         ranges.forget();
         ranges.fill(2, Some(other), 0x1000, 8, false);
         assert!(matches!(ranges.take_replaced()[..], [(0x200_0000, _)]));
         assert!(!ranges.forget_writes_to(0x200_0000));
+    }
+
+    #[test]
+    fn an_entry_that_others_may_ask_about_moves_with_one_page_alone() {
+        let mut ranges = filled();
+        ranges.log_replaced(true);
+        let run = |base| Some(Run { base, length: 0x3000, host: base + 0x100_0000, global: false, is_view: false });
+        ranges.fill(3, run(0x10_0000), 0x10_1ff8, 8, true);
+        assert_eq!((hits(&ranges, 3, 0x10_2000), ranges.entries[3].flags & MOVABLE), (Some(0x110_2000), 0));
+        ranges.fill(3, run(0x20_0000), 0x20_1ff8, 8, true);
+        assert_eq!(hits(&ranges, 3, 0x20_1ff8), Some(0x120_1ff8));
+        assert_eq!((hits(&ranges, 3, 0x20_0ff8), hits(&ranges, 3, 0x20_1ff9)), (None, None));
+        assert_eq!(ranges.entries[3].flags & (MOVABLE | ASKED), MOVABLE | ASKED);
+        ranges.forget_address(0x20_1000);
+        assert_eq!(ranges.entries[3].flags & MOVABLE, 0, "there is nothing to leave");
+        // Over the end of a page.
+        ranges.fill(3, run(0x10_0000), 0x10_0000, 8, true);
+        ranges.fill(3, run(0x20_0000), 0x20_0ffc, 8, true);
+        assert_eq!((hits(&ranges, 3, 0x20_0ffc), ranges.entries[3].flags & MOVABLE), (Some(0x120_0ffc), 0));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use super::runtime::AccessCode;
 use super::state::{Service, offset};
 use super::translate::{Memory, PAGE, memory_type, probe_tlb, service_signature};
 use crate::lockstep::{Kind, Logged};
-use crate::ranges::{MOVABLE, Range};
+use crate::ranges::{ASKED, MOVABLE, Range};
 
 /// The services that are made here.
 pub(super) const MISSES: [Service; 4] = [Service::Load, Service::Store, Service::LoadRun, Service::StoreRun];
@@ -92,7 +92,22 @@ pub(super) fn miss_function(
     on(&mut b, may_take, movable, access);
     let flags = b.ins().load(I16, memory.tlb, entry, at + offset::RANGE_FLAGS);
     let is_movable = b.ins().band_imm_s(flags, i64::from(MOVABLE));
-    on(&mut b, is_movable, take, access);
+    let leaves = b.create_block();
+    on(&mut b, is_movable, if store { leaves } else { take }, access);
+    if store {
+        // The page that the entry leaves is to be the TLB's, too, where others may ask for it.
+        let (look, there) = (b.create_block(), b.create_block());
+        let is_asked = b.ins().band_imm_s(flags, i64::from(ASKED));
+        b.ins().brif(is_asked, look, [], take, []);
+        b.switch_to_block(look);
+        let left = b.ins().load(I64, memory.tlb, entry, at + offset::RANGE_BASE);
+        let left_delta = b.ins().load(I64, memory.tlb, entry, at + offset::RANGE_DELTA);
+        let (hit, slot) = probe_tlb(&mut b, memory, hart, left, Width::Byte, table);
+        on(&mut b, hit, there, access);
+        let tlb_delta = b.ins().load(I64, memory.tlb, slot, table + offset::ENTRY_DELTA);
+        let same = b.ins().icmp(IntCC::Equal, tlb_delta, left_delta);
+        on(&mut b, same, take, access);
+    }
     let page = b.ins().band_imm_s(first, PAGE);
     let most = b.ins().iconst(I64, bus::PAGE_SIZE as i64 + 1);
     let limit = b.ins().isub(most, span);

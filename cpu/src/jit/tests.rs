@@ -612,6 +612,57 @@ fn supervisor_accesses_follow_mappings() {
 }
 
 #[test]
+fn who_asks_hears_of_stores_to_pages_that_range_entries_have_left() {
+    const PAGES: u64 = 4;
+    const FIRST: u64 = 8 * PAGE_SIZE;
+    // The TLB has one slot for these and the pages at `FIRST`.
+    const RIVAL: u64 = BASE + FIRST;
+    let mut machine = paged(1);
+    machine.hart.set_peers([&Arc::new(HartShared::new(1))]);
+    let mut random = Random(7);
+    // sd a3, 0(a1); ret, twice: each has an entry of its own.
+    let functions = [CODE, CODE + 0x100];
+    for function in functions {
+        machine.load(function, &[0x00d5_b023, RETURN]);
+    }
+    let tables = Tables(&machine.ram);
+    tables.write(Tables::ROOT + 16, (BASE >> 12) << 10 | Tables::ALL | Tables::USER);
+    let physical = |page: u64| DATA + page * 3 % PAGES * 2 * PAGE_SIZE;
+    for page in 0..PAGES {
+        tables.write(Tables::LEAVES + (8 + page) * 8, (physical(page) >> 12) << 10 | Tables::ALL | Tables::USER);
+    }
+    machine.hart.fence_translations(None, None);
+    machine.hart.set_privilege(crate::Privilege::User);
+    let host = |machine: &Machine, address: u64| machine.ram.host_base() as u64 + address - BASE;
+    let mut told = 0;
+    for round in 0..2000 {
+        // From here on somebody wants to hear of stores to this page.
+        let wanted = random.below(PAGES);
+        machine.hart.tlb.take_dropped_writes();
+        let mut stored = false;
+        for _ in 0..random.below(8) {
+            let page = random.below(PAGES);
+            let (function, place) = match random.below(4) {
+                0 => (functions[1], RIVAL + page * PAGE_SIZE),
+                _ => (functions[0], FIRST + page * PAGE_SIZE),
+            };
+            stored |= place == FIRST + wanted * PAGE_SIZE;
+            machine.hart.set_x(11, place + random.below(PAGE_SIZE / 8) * 8);
+            machine.hart.set_x(13, random.next());
+            call(&mut machine, function);
+        }
+        let page = host(&machine, physical(wanted));
+        let dropped = machine.hart.tlb.take_dropped_writes().contains(&page);
+        let hears = dropped | machine.hart.tlb.forget_writes_to(page);
+        assert!(hears || !stored, "round {round}");
+        told += usize::from(stored);
+    }
+    assert!(told > 500, "{told}");
+    let statistics = machine.statistics();
+    assert!(statistics.slow_accesses < statistics.translated / 4, "entries move: {statistics:?}");
+}
+
+#[test]
 fn a_page_that_becomes_code_is_no_longer_written_unheard() {
     let mut machine = Machine::new(jit(1));
     // sd a3, 0(a1); ret

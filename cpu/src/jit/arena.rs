@@ -14,11 +14,16 @@ pub enum ArenaError {
 /// Code is placed at multiples of this many bytes.
 const ALIGNMENT: usize = 16;
 
+/// As many bytes are written before their pages are no longer kept where they were: nobody reads them there.
+const CHUNK: usize = 1 << 20;
+
 /// Code memory that is filled from its start and emptied as a whole.
 pub(super) struct Arena {
     writable: memmap2::MmapMut,
     executable: memmap2::Mmap,
     used: usize,
+    /// Bytes whose pages are not kept at `writable`.
+    released: usize,
 }
 
 impl Arena {
@@ -32,7 +37,7 @@ impl Arena {
         // SAFETY: as above; that the bytes change through the other mapping does not matter, as they are never read as
         // a slice.
         let executable = unsafe { options.map_exec(&file)? };
-        Ok(Self { writable, executable, used: 0 })
+        Ok(Self { writable, executable, used: 0, released: 0 })
     }
 
     /// Copies code to where it can run; its address, or `None` if the arena is full.
@@ -42,12 +47,30 @@ impl Arena {
         let address = self.executable.as_ptr().wrapping_add(self.used);
         super::host::synchronise_code(address, code.len());
         self.used = end.next_multiple_of(ALIGNMENT);
+        self.release();
         Some(address as u64)
+    }
+
+    /// Takes pages that have been written from this mapping, so that they do not count twice as this process's.
+    fn release(&mut self) {
+        let count = (self.used - self.released) / CHUNK * CHUNK;
+        if count == 0 {
+            return;
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            // SAFETY: the pages are a file's, which keeps what is in them, and there is no reference to them.
+            if let Err(error) = unsafe { self.writable.unchecked_advise_range(advice, self.released, count) } {
+                tracing::debug!(%error, "written code stays mapped");
+            }
+        }
+        self.released += count;
     }
 
     /// Gives all code up. No hart may be in it, or have a way into it.
     pub fn clear(&mut self) {
-        self.used = 0;
+        (self.used, self.released) = (0, 0);
     }
 }
 
@@ -61,4 +84,25 @@ fn backing(size: usize) -> io::Result<std::fs::File> {
 #[cfg(not(target_os = "linux"))]
 fn backing(_: usize) -> io::Result<std::fs::File> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_stays_once_its_pages_are_released_and_after_it_was_cleared() {
+        let mut arena = Arena::new(4 * CHUNK).unwrap();
+        let code = |number: usize| vec![number as u8; CHUNK / 3];
+        for _ in 0..2 {
+            let placed: Vec<u64> = (0..11).map_while(|number| arena.place(&code(number))).collect();
+            assert_eq!(placed.len(), 11);
+            assert!(arena.released >= 3 * CHUNK && arena.place(&vec![0; 4 * CHUNK]).is_none());
+            for (number, address) in placed.into_iter().enumerate() {
+                let at = (address - arena.executable.as_ptr() as u64) as usize;
+                assert_eq!(arena.executable[at..at + CHUNK / 3], code(number), "{number}");
+            }
+            arena.clear();
+        }
+    }
 }

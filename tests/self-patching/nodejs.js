@@ -6,8 +6,10 @@ const { Worker, isMainThread, parentPort } = require("worker_threads");
 // kOptimized in V8's src/runtime/runtime.h.
 const isOptimized = f => (%GetOptimizationStatus(f) & 16) !== 0;
 
-// Calls until the compiler's thread has installed its code.
+// Calls until the compiler's thread has installed its code. The caller is not optimised: it could have taken the function
+// in, which then runs no more, and stays as it is.
 function heat(f, call) {
+    %NeverOptimizeFunction(call);
     for (let round = 0; round < 10000 && !isOptimized(f); round++) {
         for (let i = 0; i < 1000; i++) call(i);
     }

@@ -147,7 +147,8 @@ pub(super) struct Translator<'a, 'b> {
     pub(super) mode: Mode,
     labels: Vec<Label>,
     exit: Label,
-    /// Where accesses go that did not happen: told of what is left at the start of the block, and of a place ([`PLACE_COUNT_BITS`]).
+    /// Where accesses go that did not happen: told of what is left at the start of the block, and of their place
+    /// ([`PLACE_COUNT_BITS`]).
     unmade: Label,
     variables: [Option<Variable>; 64],
     /// The entry's virtual address.
@@ -825,15 +826,10 @@ impl<'a> Translator<'a, '_> {
     fn jump_unless_trapped(&mut self, label: Label, value: Option<Value>) {
         let trapped = self.b.ins().load(I64, self.memory.hart, self.hart, offset::TRAPPED);
         let place = self.unmade_arguments();
-        self.b.ins().brif(
-            trapped,
-            self.unmade,
-            &place,
-            label,
-            &value.map(BlockArg::Value).into_iter().collect::<Vec<_>>(),
-        );
+        self.b.ins().brif(trapped, self.unmade, &place, label, value.map(BlockArg::Value).as_slice());
     }
 
+    /// Leaves with the current instruction's trap if the last memory service trapped.
     fn leave_if_trapped(&mut self) {
         let on = self.b.create_block();
         self.jump_unless_trapped(on, None);
@@ -956,18 +952,18 @@ impl<'a> Translator<'a, '_> {
         };
         let word = self.constant(code.word() as i64);
         let host = self.service(service, &[address, word]);
-        let late = self.stores_late() && self.dirty != 0;
-        let out = if late { self.cold() } else { self.unmade };
-        let place = if late { None } else { Some(self.unmade_arguments()) };
-        self.b.ins().brif(host, on, &[BlockArg::Value(host)], out, place.as_ref().map_or(&[][..], |place| place));
-        if late {
-            self.b.seal_block(out);
-            self.b.switch_to_block(out);
-            self.slowly(|t| {
-                let place = t.unmade_arguments();
-                t.b.ins().jump(t.unmade, &place);
-            });
+        let place = self.unmade_arguments();
+        if !self.stores_late() || self.dirty == 0 {
+            self.b.ins().brif(host, on, &[BlockArg::Value(host)], self.unmade, &place);
+            return;
         }
+        let out = self.cold();
+        self.b.ins().brif(host, on, &[BlockArg::Value(host)], out, []);
+        self.b.seal_block(out);
+        self.b.switch_to_block(out);
+        self.slowly(|t| {
+            t.b.ins().jump(t.unmade, &place);
+        });
     }
 
     /// The offset in RAM of a host's address in it.

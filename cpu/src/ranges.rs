@@ -201,7 +201,10 @@ impl Ranges {
         entry.patience = entry.backoff.into();
         let Some(run) = run else { return };
         let is_asked = write && self.logs_replaced;
-        let run = if is_asked && goes_about { run.page_of(first, span).unwrap_or(run) } else { run };
+        let may_move = !(run.global || run.is_view);
+        // What may not move is better off with the whole run.
+        let cut = if is_asked && may_move && goes_about { run.page_of(first, span) } else { None };
+        let run = cut.unwrap_or(run);
         if self.logs_replaced
             && let Some(old) = entry.written()
         {
@@ -218,7 +221,7 @@ impl Ranges {
                 self.stores.push(index as u32);
             }
         }
-        if !(run.global || run.is_view || is_asked && run.length != bus::PAGE_SIZE) {
+        if may_move && !(is_asked && run.length != bus::PAGE_SIZE) {
             entry.flags |= if is_asked { MOVABLE | ASKED } else { MOVABLE };
         }
         let (log, flag) = if run.global { (&mut self.global, IN_GLOBAL_LOG) } else { (&mut self.other, IN_OTHER_LOG) };
@@ -429,6 +432,11 @@ mod tests {
         assert_eq!(ranges.entries[3].flags & (MOVABLE | ASKED), MOVABLE | ASKED);
         ranges.forget_address(0x20_1000);
         assert_eq!(ranges.entries[3].flags & MOVABLE, 0, "there is nothing to leave");
+        // All address spaces have it.
+        let global = |base| run(base).map(|run| Run { global: true, ..run });
+        ranges.fill(0, global(0x10_0000), 0x10_0000, 8, true);
+        ranges.fill(0, global(0x20_0000), 0x20_0000, 8, true);
+        assert_eq!((hits(&ranges, 0, 0x20_2000), ranges.entries[0].flags & MOVABLE), (Some(0x120_2000), 0));
         // Over the end of a page.
         ranges.fill(3, run(0x10_0000), 0x10_0000, 8, true);
         ranges.fill(3, run(0x20_0000), 0x20_0ffc, 8, true);

@@ -92,11 +92,12 @@ pub(super) fn miss_function(
     on(&mut b, may_take, movable, access);
     let flags = b.ins().load(I16, memory.tlb, entry, at + offset::RANGE_FLAGS);
     let is_movable = b.ins().band_imm_s(flags, i64::from(MOVABLE));
-    let leaves = b.create_block();
-    on(&mut b, is_movable, if store { leaves } else { take }, access);
-    if store {
+    if !store {
+        on(&mut b, is_movable, take, access);
+    } else {
         // The page that the entry leaves is to be the TLB's, too, where others may ask for it.
-        let (look, there) = (b.create_block(), b.create_block());
+        let (leaves, look, there) = (b.create_block(), b.create_block(), b.create_block());
+        on(&mut b, is_movable, leaves, access);
         let is_asked = b.ins().band_imm_s(flags, i64::from(ASKED));
         b.ins().brif(is_asked, look, [], take, []);
         b.switch_to_block(look);

@@ -144,7 +144,7 @@ impl Translator<'_, '_> {
     /// Reads or replaces `fflags`.
     fn float_flags(&mut self, i: &Insn, change: Change) {
         let value = (!change.is_none()).then(|| self.operand(change));
-        self.service(Service::AccrueFlags, &[]);
+        self.call_service(Service::AccrueFlags, &[]);
         let old = self.b.ins().load(I64, self.memory.hart, self.hart, offset::FFLAGS);
         if let Some(value) = value {
             let value = self.b.ins().band_imm_s(value, 0x1f);

@@ -807,13 +807,18 @@ impl<'a> Translator<'a, '_> {
 
     /// Calls a service; its answer.
     pub(super) fn service(&mut self, service: Service, arguments: &[Value]) -> Value {
+        self.call_service(service, arguments);
+        self.outcome(I64)
+    }
+
+    /// Calls a service.
+    pub(super) fn call_service(&mut self, service: Service, arguments: &[Value]) {
         for (place, argument) in arguments.iter().enumerate() {
             self.b.ins().store(self.memory.hart, *argument, self.hart, offset::ARGUMENTS + 8 * place as i32);
         }
         let place = offset::SERVICES + 8 * service as i32;
         let code = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, place);
         self.b.ins().call_indirect(self.service_signature, code, &[self.hart]);
-        self.b.ins().load(I64, self.memory.hart, self.hart, offset::OUTCOME)
     }
 
     /// What a service has answered, in the low bits.
@@ -1450,7 +1455,7 @@ impl Ops for Translator<'_, '_> {
         };
         let slow = |t: &mut Self, code: AccessCode| {
             let word = t.constant(code.word() as i64);
-            t.service(Service::Load, &[address, word]);
+            t.call_service(Service::Load, &[address, word]);
             let value = t.outcome(loaded);
             Some(if loaded.is_float() { value } else { t.extended(value, width, extend) })
         };
@@ -1485,7 +1490,7 @@ impl Ops for Translator<'_, '_> {
         let slow = |t: &mut Self, code: AccessCode| {
             let value = t.int(value);
             let word = t.constant(code.word() as i64);
-            t.service(Service::Store, &[address, word, value]);
+            t.call_service(Service::Store, &[address, word, value]);
             None
         };
         self.access_at(address, width, offset::WRITE_TLB, None, fast, slow);

@@ -565,7 +565,7 @@ impl Hart {
     /// Parks the hart's thread until something happens, without executing an instruction: serves what others ask of it.
     /// Interrupts stay pending, and are looked at again when the hart runs. A reason to stop, if there is one.
     pub fn rest(&mut self) -> Option<Stop> {
-        self.shared.park(None);
+        self.shared.park();
         let events = self.shared.take_events(!event::PAUSE);
         if events & event::REQUEST != 0 {
             self.serve_requests();

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus::{CodeListener, InterruptSink};
 
@@ -99,6 +99,10 @@ pub(crate) enum Forget {
     Everything,
 }
 
+/// How long a hart that waits looks for an event before its thread sleeps, if its last wait was short: to wake a thread
+/// of the host takes as long.
+const LOOKS: Duration = Duration::from_micros(50);
+
 /// What other threads see of a hart.
 pub struct HartShared {
     id: u64,
@@ -114,6 +118,8 @@ pub struct HartShared {
     /// Whether somebody runs the hart, and will serve what is posted for it.
     running: AtomicBool,
     parked: AtomicBool,
+    /// Whether the last wait ended so early that the next one begins by looking.
+    looks: AtomicBool,
     gate: Mutex<()>,
     wake: Condvar,
 }
@@ -130,6 +136,7 @@ impl HartShared {
             announcements: AtomicU64::new(0),
             running: AtomicBool::new(true),
             parked: AtomicBool::new(false),
+            looks: AtomicBool::new(false),
             gate: Mutex::new(()),
             wake: Condvar::new(),
         }
@@ -171,16 +178,26 @@ impl HartShared {
         self.event.fetch_and(!events, Ordering::SeqCst);
     }
 
-    /// Parks the hart's thread until an event or the timeout.
-    pub fn park(&self, timeout: Option<Duration>) {
+    /// Parks the hart's thread until an event. A hart whose last wait was short does not sleep at once.
+    pub fn park(&self) {
+        let start = Instant::now();
+        while self.looks.load(Ordering::Relaxed) && start.elapsed() < LOOKS {
+            if self.event.load(Ordering::SeqCst) != 0 {
+                return;
+            }
+            // Whoever has work on this processor comes first.
+            std::thread::yield_now();
+        }
+        self.sleep();
+        self.looks.store(start.elapsed() < 2 * LOOKS, Ordering::Relaxed);
+    }
+
+    fn sleep(&self) {
         let guard = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         self.parked.store(true, Ordering::SeqCst);
         // The event word is read after `parked` is set, both SeqCst: a raise either sees the flag or is seen here.
         if self.event.load(Ordering::SeqCst) == 0 {
-            match timeout {
-                Some(timeout) => drop(self.wake.wait_timeout(guard, timeout)),
-                None => drop(self.wake.wait(guard)),
-            }
+            drop(self.wake.wait(guard));
         }
         self.parked.store(false, Ordering::SeqCst);
     }
@@ -331,10 +348,32 @@ mod tests {
         let other = hart.clone();
         let thread = std::thread::spawn(move || {
             while other.events() & event::PAUSE == 0 {
-                other.park(None);
+                other.park();
             }
         });
         hart.raise(event::PAUSE);
         thread.join().unwrap();
+    }
+
+    /// Two that wake each other in turn, by waits that are short and long, so that they look, and sleep.
+    #[test]
+    fn no_event_is_lost_between_looking_and_sleeping() {
+        let harts = [HartShared::new(0), HartShared::new(1)];
+        let take_turns = |own: &HartShared, other: &HartShared| {
+            for turn in 0..3000 {
+                while own.take_events(event::INTERRUPT) == 0 {
+                    own.park();
+                }
+                if turn % 100 == 0 {
+                    std::thread::sleep(4 * LOOKS);
+                }
+                other.raise(event::INTERRUPT);
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| take_turns(&harts[0], &harts[1]));
+            scope.spawn(|| take_turns(&harts[1], &harts[0]));
+            harts[0].raise(event::INTERRUPT);
+        });
     }
 }

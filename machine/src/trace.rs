@@ -30,7 +30,7 @@ impl<'a> Tracer<'a> {
                 Step::Trapped => {}
                 Step::Stopped(Stop::WaitForInterrupt) => {
                     if !hart.has_pending_interrupt() {
-                        hart.shared().park(None);
+                        hart.shared().park();
                     }
                 }
                 Step::Stopped(stop) => return Ok(stop),

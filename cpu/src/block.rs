@@ -19,8 +19,8 @@ use crate::{Hart, Trapped, tlb};
 /// Most instructions in a block; their index has to fit [`Insn::index`]. What is behind some branches often never runs.
 pub(crate) const MOST_INSTRUCTIONS: usize = 32;
 
-/// Decoded instructions that are kept before all are dropped: 48 MiB of them.
-const MOST_OPS: usize = 2 << 20;
+/// Decoded instructions that are kept before all are dropped: 24 MiB of them.
+const MOST_OPS: usize = 1 << 20;
 
 /// A run of instructions that starts at one physical address.
 pub struct Block {

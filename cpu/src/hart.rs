@@ -454,78 +454,45 @@ impl Hart {
             return version;
         }
         let mut version = 0;
-        self.shared.announce(|| {
+        self.shared.announce(&self.peers, page, || {
             let (is_new, current) = self.ram.set_flag(page, flag);
             version = current;
             if is_new {
                 self.tlb.forget_writes_to(self.ram.host_base() as u64 + page);
-                for peer in &self.peers {
-                    peer.ask_to_forget(page);
-                }
             }
+            is_new
         });
         version
     }
 
-    /// Waits until no hart can have written unheard, before now, to a page that any hart has set a flag of. What peers
-    /// want this hart to forget it forgets meanwhile, so that two that wait for each other both go on. A pause ends the
-    /// wait: the machine then has every hart serve what is posted for it before any of them goes on.
-    ///
-    /// It does not matter who set the flag. Who finds it set relies on the announcement being complete, hence the first
-    /// round; and on all answers, hence the second. A store that happened before this call, on whatever hart, has
-    /// either been noted when this returns, or whoever reads the page after its flag was set sees it: the fence here is
-    /// ordered before the reader's, as the announcement was not yet seen.
+    /// Waits until no hart can have written unheard, before now, to a page that any hart has set a flag of.
     fn wait_for_peers(&mut self) {
-        fence(Ordering::SeqCst);
-        let is_paused = |hart: &Self| hart.shared.events() & event::PAUSE != 0;
-        for index in 0..self.peers.len() {
-            let begun = self.peers[index].announcements();
-            while !begun.is_multiple_of(2) && self.peers[index].announcements() == begun {
-                if is_paused(self) {
-                    return;
-                }
-                self.forget_writes();
-                std::thread::yield_now();
-            }
-        }
-        self.forget_writes();
-        let unforgotten = |(index, peer): (usize, &Arc<HartShared>)| {
-            let ticket = peer.unforgotten().filter(|_| peer.is_running())?;
-            // It may be parked.
-            peer.raise(event::REQUEST);
-            Some((index, ticket))
-        };
-        let mut waiting: Vec<_> = self.peers.iter().enumerate().filter_map(unforgotten).collect();
-        loop {
-            waiting.retain(|(index, ticket)| !self.peers[*index].has_forgotten(*ticket));
-            if waiting.is_empty() || is_paused(self) {
-                return;
-            }
-            self.forget_writes();
-            std::thread::yield_now();
-        }
+        let (shared, peers) = (self.shared.clone(), std::mem::take(&mut self.peers));
+        shared.wait_for(&peers, || self.forget_writes());
+        self.peers = peers;
     }
 
     /// Forgets what peers have asked for. Never called inside of translated code, which keeps the pages of its accesses
     /// at hand beyond the life of their TLB entries.
     fn forget_writes(&mut self) {
-        let (asked, ticket) = self.shared.take_to_forget();
-        for forget in asked {
-            match forget {
-                // This hart may have written unheard since the peer looked.
-                Forget::Page(offset) => {
-                    if self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset) {
-                        self.ram.note_write(offset, PAGE_SIZE);
+        let shared = self.shared.clone();
+        shared.forget(|asked| {
+            for forget in asked {
+                match forget {
+                    // This hart may have written unheard since the peer looked.
+                    Forget::Page(offset) => {
+                        if self.tlb.forget_writes_to(self.ram.host_base() as u64 + offset) {
+                            self.ram.note_write(offset, PAGE_SIZE);
+                        }
                     }
+                    Forget::Everything => self.tlb.forget_all_writes(),
                 }
-                Forget::Everything => self.tlb.forget_all_writes(),
             }
-        }
-        // The same holds of what was dropped before; of pages that nobody listens to it means nothing.
-        for host in self.tlb.take_dropped_writes() {
-            self.ram.note_write(self.host_offset(host), PAGE_SIZE);
-        }
-        self.shared.set_forgotten(ticket);
+            // The same holds of what was dropped before; of pages that nobody listens to it means nothing.
+            for host in self.tlb.take_dropped_writes() {
+                self.ram.note_write(self.host_offset(host), PAGE_SIZE);
+            }
+        });
     }
 
     fn serve_code_events(&mut self, events: u32) {

@@ -28,6 +28,7 @@ mod quick;
 mod ranges;
 mod semihosting;
 mod shared;
+mod sync;
 mod tlb;
 mod trap;
 mod trigger;

@@ -3,11 +3,12 @@
 //! A hart's thread owns its [`crate::Hart`]. Whoever wants something from it sets a bit of the event word, which the
 //! hart polls at block boundaries with one load, and which wakes it from `wfi`.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bus::{CodeListener, InterruptSink};
+
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, Condvar, Instant, Mutex, Ordering, PoisonError, fence, yield_now};
 
 /// Bits of the event word.
 pub mod event {
@@ -148,8 +149,7 @@ impl HartShared {
     }
 
     /// The event word itself, for translated code to poll.
-    #[cfg(feature = "jit")]
-    pub(crate) fn event_word(&self) -> *const AtomicU32 {
+    pub fn event_word(&self) -> *const AtomicU32 {
         &raw const self.event
     }
 
@@ -186,7 +186,7 @@ impl HartShared {
                 return;
             }
             // Whoever has work on this processor comes first.
-            std::thread::yield_now();
+            yield_now();
         }
         self.sleep();
         self.looks.store(start.elapsed() < 2 * LOOKS, Ordering::Relaxed);
@@ -259,34 +259,77 @@ impl HartShared {
     }
 
     /// A ticket for all that the hart has been asked to forget so far, unless it has.
-    pub(crate) fn unforgotten(&self) -> Option<u64> {
+    fn unforgotten(&self) -> Option<u64> {
         let ticket = self.to_forget.last();
         (!self.has_forgotten(ticket)).then_some(ticket)
     }
 
     /// Whether the hart has forgotten what the ticket is for.
-    pub(crate) fn has_forgotten(&self, ticket: u64) -> bool {
+    fn has_forgotten(&self, ticket: u64) -> bool {
         self.to_forget.is_served(ticket)
     }
 
-    pub(crate) fn take_to_forget(&self) -> (Vec<Forget>, u64) {
-        self.to_forget.take()
+    /// Has the hart forget what it has been asked to: `forget` does it, and notes what may have been written unheard.
+    pub(crate) fn forget(&self, forget: impl FnOnce(Vec<Forget>)) {
+        let (asked, ticket) = self.to_forget.take();
+        forget(asked);
+        self.to_forget.set_served(ticket);
     }
 
-    /// Brackets the time in which this hart becomes a listener and asks all others to forget.
-    pub(crate) fn announce(&self, listening: impl FnOnce()) {
+    /// This hart becomes a listener of the page of RAM at `offset` by `listening`, and asks its peers to forget the page
+    /// if it is the first.
+    pub(crate) fn announce(&self, peers: &[Arc<HartShared>], offset: u64, listening: impl FnOnce() -> bool) {
         self.announcements.fetch_add(1, Ordering::SeqCst);
-        listening();
+        if listening() {
+            for peer in peers {
+                peer.ask_to_forget(offset);
+            }
+        }
         self.announcements.fetch_add(1, Ordering::SeqCst);
     }
 
     /// How often this hart has begun or ended an announcement; odd during one.
-    pub(crate) fn announcements(&self) -> u64 {
+    fn announcements(&self) -> u64 {
         self.announcements.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn set_forgotten(&self, ticket: u64) {
-        self.to_forget.set_served(ticket);
+    /// Waits until no hart can have written unheard, before now, to a page that any hart has set a flag of. What peers
+    /// want this hart to forget it forgets meanwhile, by `forget`, so that two that wait for each other both go on. A
+    /// pause ends the wait: the machine then has every hart serve what is posted for it before any of them goes on.
+    ///
+    /// It does not matter who set the flag. Who finds it set relies on the announcement being complete, hence the first
+    /// round; and on all answers, hence the second. A store that happened before this call, on whatever hart, has
+    /// either been noted when this returns, or whoever reads the page after its flag was set sees it: the fence here is
+    /// ordered before the reader's, as the announcement was not yet seen.
+    pub(crate) fn wait_for(&self, peers: &[Arc<HartShared>], mut forget: impl FnMut()) {
+        fence(Ordering::SeqCst);
+        let is_paused = || self.events() & event::PAUSE != 0;
+        for peer in peers {
+            let begun = peer.announcements();
+            while !begun.is_multiple_of(2) && peer.announcements() == begun {
+                if is_paused() {
+                    return;
+                }
+                forget();
+                yield_now();
+            }
+        }
+        forget();
+        let unforgotten = |peer: &'_ Arc<HartShared>| {
+            let ticket = peer.unforgotten().filter(|_| peer.is_running())?;
+            // It may be parked.
+            peer.raise(event::REQUEST);
+            Some((peer.clone(), ticket))
+        };
+        let mut waiting: Vec<_> = peers.iter().filter_map(unforgotten).collect();
+        loop {
+            waiting.retain(|(peer, ticket)| !peer.has_forgotten(*ticket));
+            if waiting.is_empty() || is_paused() {
+                return;
+            }
+            forget();
+            yield_now();
+        }
     }
 }
 
@@ -308,7 +351,6 @@ impl InterruptSink for HartShared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn a_line_sets_its_bit_and_an_event() {
@@ -329,16 +371,16 @@ mod tests {
             hart.ask_to_forget(page);
         }
         let ticket = hart.unforgotten().unwrap();
-        let (first, covered) = hart.take_to_forget();
+        let (first, covered) = hart.to_forget.take();
         assert_eq!((first.len(), first[1], covered), (MOST_TO_FORGET, Forget::Page(1), ticket));
         for page in 0..10 * MOST_TO_FORGET as u64 {
             hart.ask_to_forget(page);
         }
-        let (all, ticket) = hart.take_to_forget();
+        let (all, ticket) = hart.to_forget.take();
         assert_eq!(all, [Forget::Everything]);
-        hart.set_forgotten(ticket - 1);
+        hart.to_forget.set_served(ticket - 1);
         assert_eq!(hart.unforgotten(), Some(ticket));
-        hart.set_forgotten(ticket);
+        hart.to_forget.set_served(ticket);
         assert_eq!(hart.unforgotten(), None);
     }
 

@@ -2,4 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod conformance;
+// Elsewhere loom cannot switch between threads.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub mod models;
 pub mod smp;

@@ -11,6 +11,7 @@
 mod arena;
 mod effects;
 mod float;
+mod gate;
 mod host;
 mod jumps;
 mod log;
@@ -28,7 +29,6 @@ mod tests;
 mod translate;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bus::PAGE_SIZE;
 
@@ -39,11 +39,12 @@ use crate::block::{self, Found};
 use crate::interpreter::{self, Outcome};
 use crate::lockstep::{self, Lockstep};
 use crate::mmu::Access;
+use crate::sync;
 use crate::{Hart, Interpreter, Stop, Trapped};
+use gate::Presence;
 use jumps::Jumps;
 use region::{NEIGHBOURS, Request};
 pub(crate) use shared::Installed;
-use shared::Presence;
 use state::RESERVE;
 use translate::result;
 
@@ -100,7 +101,7 @@ pub struct Jit {
     interpreter: Interpreter,
     jumps: Jumps,
     presence: Option<Arc<Presence>>,
-    /// [`JitShared::generation`] that `jumps` is good for.
+    /// [`gate::Gate::generation`] that `jumps` is good for.
     generation: u64,
     /// About how many instructions the interpreter runs before translated code is looked for again.
     chain: u64,
@@ -186,7 +187,7 @@ impl Jit {
                     host::take_flags();
                     hart.begin_step();
                     let code = enter(hart, self.shared.entry(), code, left - RESERVE);
-                    presence.inside.store(false, Ordering::Release);
+                    presence.leave();
                     self.statistics.entries += 1;
                     hart.settle_retired();
                     self.statistics.translated += hart.counts.retired.wrapping_sub(before);
@@ -293,7 +294,7 @@ impl Jit {
             if let Some(code) = self.jumps.get(hart.pc, context) {
                 return Step::Run(code);
             }
-            presence.inside.store(false, Ordering::Release);
+            presence.leave();
         }
         let found = self.interpreter.blocks.find(hart);
         if let Ok(Found::Kept(index)) = found
@@ -318,19 +319,14 @@ impl Jit {
                 }
                 return Step::Run(region.code);
             }
-            presence.inside.store(false, Ordering::Release);
+            presence.leave();
         }
         Step::Interpret(found)
     }
 
     /// Marks the hart as inside of translated code, unless all of it is being given up.
     fn step_inside(&mut self, hart: &mut Hart, presence: &Presence) -> bool {
-        presence.inside.store(true, Ordering::SeqCst);
-        if self.shared.is_emptying() {
-            presence.inside.store(false, Ordering::SeqCst);
-            return false;
-        }
-        let generation = self.shared.generation();
+        let Some(generation) = self.shared.gate().enter(presence) else { return false };
         if self.generation != generation {
             self.jumps.clear();
             // Other accesses have the entries' numbers now.

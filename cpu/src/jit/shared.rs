@@ -23,6 +23,7 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::arena::{Arena, ArenaError};
+use super::gate::{Gate, Presence};
 use super::miss::{MISSES, miss_function};
 use super::perf::PerfMap;
 use super::queue::Queue;
@@ -155,12 +156,6 @@ impl Seen {
     }
 }
 
-/// What one hart tells the others about its presence in translated code.
-#[derive(Debug, Default)]
-pub(super) struct Presence {
-    pub inside: AtomicBool,
-}
-
 /// Counts of what the compiler did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompilerStatistics {
@@ -200,11 +195,9 @@ struct Inner {
     wake: Condvar,
     /// Counts installations: who found nothing need not look again before it changes.
     installs: AtomicU64,
-    /// Counts the times that all code was given up.
-    generation: AtomicU64,
+    gate: Gate,
     /// Range entries that are taken.
     ranges: Mutex<Numbers>,
-    emptying: AtomicBool,
     harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
     entry: AtomicU64,
     unlinked: AtomicU64,
@@ -304,9 +297,8 @@ impl JitShared {
             closed: AtomicBool::new(false),
             wake: Condvar::new(),
             installs: AtomicU64::new(1),
-            generation: AtomicU64::new(1),
+            gate: Gate::new(),
             ranges: Mutex::default(),
-            emptying: AtomicBool::new(false),
             harts: Mutex::default(),
             entry: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
@@ -347,7 +339,7 @@ impl JitShared {
 
     /// Adds a hart.
     pub(super) fn join(&self, hart: &Arc<HartShared>) -> Arc<Presence> {
-        let presence = Arc::new(Presence::default());
+        let presence = Arc::new(Presence::new());
         let mut harts = lock(&self.inner.harts);
         harts.retain(|(presence, _)| presence.strong_count() > 0);
         harts.push((Arc::downgrade(&presence), Arc::downgrade(hart)));
@@ -372,16 +364,10 @@ impl JitShared {
         self.inner.installs.load(Ordering::Acquire)
     }
 
-    /// Whether all code is about to be given up: harts stay out.
+    /// The way into translated code.
     #[inline]
-    pub(super) fn is_emptying(&self) -> bool {
-        self.inner.emptying.load(Ordering::SeqCst)
-    }
-
-    /// Counts the times that all code was given up: addresses from before lead nowhere.
-    #[inline]
-    pub(super) fn generation(&self) -> u64 {
-        self.inner.generation()
+    pub(super) fn gate(&self) -> &Gate {
+        &self.inner.gate
     }
 
     /// The regions that start at an offset in RAM in a mode.
@@ -505,7 +491,7 @@ impl Inner {
     fn compile_request(&self, request: &Request, context: &mut FunctionBuilderContext) {
         let start = Instant::now();
         // What is made from here on refers to the stubs of this generation, and to its numbers of range entries.
-        let generation = self.generation();
+        let generation = self.gate.generation();
         let aligned = if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 };
         // What has never run is not worth compiling; where nothing runs before it is compiled, nobody knows.
         let is_blind = self.options.threshold == 1;
@@ -595,7 +581,7 @@ impl Inner {
         let mut registry = lock(&self.registry);
         // A write that comes later finds the region in the registry.
         let fresh = region.pages.iter().all(|page| self.ram.code_version(page.offset) == page.version);
-        if !fresh || self.generation() != generation {
+        if !fresh || self.gate.generation() != generation {
             return;
         }
         registry.regions.entry(region.key).or_default().push(region.clone());
@@ -607,22 +593,18 @@ impl Inner {
         self.installs.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn generation(&self) -> u64 {
-        self.generation.load(Ordering::SeqCst)
-    }
-
     /// Gives all code of a generation up: waits until every hart has left it, and lets them in again. A hart that waits
     /// for another does so outside of translated code, so that this ends.
     fn empty(&self, generation: u64) {
         let mut arena = lock(&self.arena);
-        if self.generation() != generation {
+        if self.gate.generation() != generation {
             // Somebody else has done it.
             return;
         }
-        self.emptying.store(true, Ordering::SeqCst);
+        self.gate.close();
         let harts = lock(&self.harts).clone();
         for (presence, hart) in harts {
-            while presence.upgrade().is_some_and(|presence| presence.inside.load(Ordering::SeqCst)) {
+            while presence.upgrade().is_some_and(|presence| presence.is_inside()) {
                 if let Some(hart) = hart.upgrade() {
                     hart.raise(event::CODE);
                 }
@@ -643,11 +625,11 @@ impl Inner {
             tracing::error!(%error, "the JIT's arena is too small");
         }
         // Under both locks: what is placed or installed from now on is told from what was translated before.
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.gate.begin_generation();
         drop((registry, arena));
         lock(&self.statistics).flushes += 1;
         self.installs.fetch_add(1, Ordering::AcqRel);
-        self.emptying.store(false, Ordering::SeqCst);
+        self.gate.open();
     }
 }
 

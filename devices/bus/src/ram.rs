@@ -18,6 +18,8 @@ use std::alloc::Layout;
 use std::fs::File;
 use std::io;
 use std::ptr::NonNull;
+// The models of `tests/src/models` put loom's in their place.
+use std::sync::atomic as sync;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -27,9 +29,12 @@ use portable_atomic::AtomicU128;
 use crate::Width;
 
 mod gathered;
+mod page_state;
 mod scattered;
 
 pub use gathered::{Gathered, View};
+pub use page_state::PageFlags;
+use page_state::PageState;
 pub use scattered::{Piece, Scattered};
 
 /// The granule of translation and of [`PageFlags`], in bytes.
@@ -56,29 +61,6 @@ pub enum RamError {
     },
 }
 
-/// Who must hear of writes to a page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageFlags(u8);
-
-impl PageFlags {
-    /// Decoded or translated code was made from the page.
-    pub const CODE: PageFlags = PageFlags(1);
-    /// Writes to the page stop the hart ([`PageFlags::contains`] is asked after the store).
-    pub const WATCH: PageFlags = PageFlags(2);
-
-    /// Whether nobody listens.
-    #[inline]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Whether all of `other` are set.
-    #[inline]
-    pub const fn contains(self, other: PageFlags) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
 struct Inner {
     /// Keeps the mapping alive.
     _map: MmapRaw,
@@ -89,31 +71,6 @@ struct Inner {
     pages: Box<[PageState]>,
     foreign_writes: AtomicU64,
     listeners: RwLock<Vec<Weak<dyn CodeListener>>>,
-}
-
-/// What is known of a page: its [`PageFlags`] in the low byte; in the upper half the version of its code, which counts
-/// the writes while it was [`PageFlags::CODE`]: code made from an older version is stale.
-struct PageState(AtomicU64);
-
-impl PageState {
-    const VERSION: u32 = 32;
-
-    fn flags(word: u64) -> PageFlags {
-        PageFlags(word as u8)
-    }
-
-    fn version(word: u64) -> u32 {
-        (word >> Self::VERSION) as u32
-    }
-
-    /// Takes the flag off a page of code and gives it a new version; whether it was one.
-    fn outdate(&self) -> bool {
-        let next = |word: u64| {
-            let code = u64::from(PageFlags::CODE.0);
-            (word & code != 0).then(|| (word & !code).wrapping_add(1 << Self::VERSION))
-        };
-        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
-    }
 }
 
 /// Who decodes or translates guest code, and must look again when it was written.
@@ -407,47 +364,42 @@ impl Ram {
         (offset <= self.len && length <= self.len - offset).then_some(())
     }
 
-    /// The state of the page at `offset`; zero outside of RAM.
+    /// The state of the page at `offset`; none outside of RAM.
     #[inline]
-    fn page(&self, offset: u64) -> u64 {
-        self.inner.pages.get((offset / PAGE_SIZE) as usize).map_or(0, |page| page.0.load(Ordering::SeqCst))
+    fn page(&self, offset: u64) -> Option<&PageState> {
+        self.inner.pages.get((offset / PAGE_SIZE) as usize)
     }
 
     /// Who listens to the page at `offset`. Empty outside of RAM. Sequentially consistent: after an atomic store of
     /// that order the flags say who did not see it; after a plain one that takes a fence.
     #[inline]
     pub fn flags(&self, offset: u64) -> PageFlags {
-        PageState::flags(self.page(offset))
+        self.page(offset).map_or(PageFlags::NONE, PageState::flags)
     }
 
     /// Makes somebody a listener of the page at `offset`. The caller then makes every hart drop its write-TLB entries
     /// for the page. Returns whether the flag is new, and the version of the page's code that it is set for: bytes read
     /// from now on belong to that version or, if they were written meanwhile, to none that is valid.
     pub fn set_flag(&self, offset: u64, flag: PageFlags) -> (bool, u32) {
-        let page = self.inner.pages.get((offset / PAGE_SIZE) as usize);
-        let word = page.map_or(0, |page| page.0.fetch_or(flag.0.into(), Ordering::SeqCst));
-        fence(Ordering::SeqCst);
-        (page.is_some() && !PageState::flags(word).contains(flag), PageState::version(word))
+        self.page(offset).map_or((false, 0), |page| page.set_flag(flag))
     }
 
     /// If the page at `offset` has a flag already, the version that it is set for, as [`Ram::set_flag`] gives it.
     pub fn flagged_version(&self, offset: u64, flag: PageFlags) -> Option<u32> {
-        let word = self.page(offset);
-        fence(Ordering::SeqCst);
-        PageState::flags(word).contains(flag).then(|| PageState::version(word))
+        self.page(offset)?.flagged_version(flag)
     }
 
     /// Removes a listener of the page at `offset`.
     pub fn clear_flag(&self, offset: u64, flag: PageFlags) {
-        if let Some(page) = self.inner.pages.get((offset / PAGE_SIZE) as usize) {
-            page.0.fetch_and(!u64::from(flag.0), Ordering::SeqCst);
+        if let Some(page) = self.page(offset) {
+            page.clear_flag(flag);
         }
     }
 
     /// How often the page at `offset` was written while code had been made from it.
     #[inline]
     pub fn code_version(&self, offset: u64) -> u32 {
-        PageState::version(self.page(offset))
+        self.page(offset).map_or(0, PageState::version)
     }
 
     /// Tells the listeners of the pages under `offset..offset + length` that their bytes have changed: a page that
@@ -455,17 +407,16 @@ impl Ram {
     /// writes are fast again.
     pub fn note_write(&self, offset: u64, length: u64) {
         let Some(last) = offset.checked_add(length.saturating_sub(1)) else { return };
-        // See "writers and listeners" above.
-        fence(Ordering::SeqCst);
-        for number in offset / PAGE_SIZE..=last / PAGE_SIZE {
-            if self.inner.pages.get(number as usize).is_some_and(PageState::outdate) {
-                for listener in self.inner.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
-                    if let Some(listener) = listener.upgrade() {
-                        listener.code_changed(number * PAGE_SIZE);
-                    }
+        let pages = &*self.inner.pages;
+        let first = pages.len().min((offset / PAGE_SIZE) as usize);
+        let end = pages.len().min((last / PAGE_SIZE) as usize + 1);
+        PageState::note_writes(&pages[first..end], |place| {
+            for listener in self.inner.listeners.read().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Some(listener) = listener.upgrade() {
+                    listener.code_changed((first + place) as u64 * PAGE_SIZE);
                 }
             }
-        }
+        });
     }
 
     /// Counts a write that no instruction of a hart makes: a device's, a page-table walk's. Called before the bytes change.

@@ -31,9 +31,22 @@ macro_rules! forward_values {
 }
 pub(crate) use forward_values;
 
-/// The 128-bit carry-less product, by the same steps for all operands (Zkt).
-pub(crate) fn carryless_product(a: u64, b: u64) -> u128 {
-    (0..64).fold(0, |product, bit| product ^ (u128::from(a) << bit) & u128::from(b >> bit & 1).wrapping_neg())
+/// The low half of the carry-less product, by the same steps for all operands (Zkt).
+///
+/// Every fourth bit of one operand is multiplied by every fourth of the other, so that there are three places between
+/// two for carries to end in. Only where 16 ones meet does a carry go further: that is at one of the four highest
+/// places, and it leaves the product.
+pub(crate) fn carryless_low(a: u64, b: u64) -> u64 {
+    let part = |value: u64, first: u32| value & (0x1111_1111_1111_1111 << first);
+    (0..4).fold(0, |product, place| {
+        let factors = |first: u32| part(a, first).wrapping_mul(part(b, (place + 4 - first) % 4));
+        product | part((0..4).fold(0, |sum, first| sum ^ factors(first)), place)
+    })
+}
+
+/// The high half of the carry-less product: the low half of the mirrored operands', mirrored.
+pub(crate) fn carryless_high(a: u64, b: u64) -> u64 {
+    carryless_low(a.reverse_bits(), b.reverse_bits()).reverse_bits() >> 1
 }
 
 impl Hart {
@@ -256,11 +269,11 @@ impl Ops for Hart {
     }
 
     fn clmul(&mut self, a: u64, b: u64) -> u64 {
-        carryless_product(a, b) as u64
+        carryless_low(a, b)
     }
 
     fn clmulh(&mut self, a: u64, b: u64) -> u64 {
-        (carryless_product(a, b) >> 64) as u64
+        carryless_high(a, b)
     }
 
     #[inline(always)]
@@ -378,5 +391,38 @@ impl Ops for Hart {
         // Wrapping: an ecall to the built-in SBI has taken itself off, of what may be none.
         self.counts.retired = self.counts.retired.wrapping_sub(i.index.into());
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agrees(a: u64, b: u64) {
+        let shifted = |bit: u32| if b >> bit & 1 != 0 { u128::from(a) << bit } else { 0 };
+        let product = (0..64).fold(0, |product, bit| product ^ shifted(bit));
+        assert_eq!(carryless_low(a, b), product as u64, "{a:#x} {b:#x}");
+        assert_eq!(carryless_high(a, b), (product >> 64) as u64, "{a:#x} {b:#x}");
+    }
+
+    #[test]
+    fn no_carry_is_left_where_most_ones_meet() {
+        let all = [u64::MAX, 0x1111_1111_1111_1111, 0x8888_8888_8888_8888, 0x7fff_ffff_ffff_ffff, 1, 1 << 63];
+        all.into_iter().for_each(|a| all.into_iter().for_each(|b| agrees(a, b)));
+    }
+
+    #[test]
+    fn products_without_carries_are_exact() {
+        // A generator by shifts: any bits will do.
+        let mut state = 88_172_645_463_325_252_u64;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..10_000 {
+            agrees(random(), random());
+        }
     }
 }

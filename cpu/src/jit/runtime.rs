@@ -16,7 +16,7 @@ use crate::block::CodeContext;
 use crate::isa::{AmoOp, Ops};
 use crate::lockstep::Kind;
 use crate::mmu::Access;
-use crate::operations::carryless_product;
+use crate::operations;
 use crate::ranges::UseOfViews;
 use crate::{Hart, Trapped};
 
@@ -277,11 +277,11 @@ extern "C" fn float(hart: *mut Hart) {
 }
 
 extern "C" fn carryless_low(hart: *mut Hart) {
-    with(hart, |_, [a, b, ..]| Ok(carryless_product(a, b) as u64));
+    with(hart, |_, [a, b, ..]| Ok(operations::carryless_low(a, b)));
 }
 
 extern "C" fn carryless_high(hart: *mut Hart) {
-    with(hart, |_, [a, b, ..]| Ok((carryless_product(a, b) >> 64) as u64));
+    with(hart, |_, [a, b, ..]| Ok(operations::carryless_high(a, b)));
 }
 
 /// The addresses of the services, by number; those of the functions that are compiled are `made`.

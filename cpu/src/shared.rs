@@ -249,7 +249,7 @@ impl HartShared {
 
     /// Asks the hart to forget what lets its fast path write to the page of RAM at `offset`. A parked hart is not
     /// woken: it does so before it executes anything.
-    pub(crate) fn ask_to_forget(&self, offset: u64) {
+    fn ask_to_forget(&self, offset: u64) {
         self.to_forget.post_to(|waiting| match waiting.first() {
             Some(Forget::Everything) => {}
             _ if waiting.len() < MOST_TO_FORGET => waiting.push(Forget::Page(offset)),
@@ -315,7 +315,7 @@ impl HartShared {
             }
         }
         forget();
-        let unforgotten = |peer: &'_ Arc<HartShared>| {
+        let unforgotten = |peer: &Arc<HartShared>| {
             let ticket = peer.unforgotten().filter(|_| peer.is_running())?;
             // It may be parked.
             peer.raise(event::REQUEST);

@@ -1,7 +1,8 @@
 //! Models of what the harts' threads agree on with each other, run by loom in every order that matters: the files of
 //! the emulator themselves, with loom's primitives in the place of the host's (`sync.rs`), and little around them.
 //!
-//! A model holds if no order of its threads' steps makes it panic or wait for ever. [`fails`] runs it with weaker primitives: it has to notice.
+//! A model holds if no order of its threads' steps makes it panic or wait for ever. [`fails`] runs it with weaker
+//! primitives: it has to notice.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -149,7 +149,8 @@ impl HartShared {
     }
 
     /// The event word itself, for translated code to poll.
-    pub fn event_word(&self) -> *const AtomicU32 {
+    #[allow(dead_code)]
+    pub(crate) fn event_word(&self) -> *const AtomicU32 {
         &raw const self.event
     }
 

@@ -22,7 +22,7 @@ models! {
     interrupt: Sequence Order;
     pause: Sequence;
     shootdown: Order;
-    shootdown_by_another: Sequence Order;
+    shootdown_by_another: Order;
     publication: Sequence Order;
     giving_up: Sequence;
 }

@@ -141,8 +141,16 @@ impl Code {
         }
         self.told.store(1, Ordering::Release);
         while hart.events() & event::PAUSE == 0 {
-            hart.park();
-            forget();
+            // A writer that sleeps leaves fewer orders to try. On weak primitives it would not wake, which is another
+            // model's to notice.
+            if sync::is_weak() {
+                yield_now();
+            } else {
+                hart.park();
+            }
+            if hart.events() != 0 {
+                forget();
+            }
         }
     }
 

@@ -35,8 +35,13 @@ pub(super) fn weaken(weakness: Weakness) {
     WEAKNESS.set(weakness);
 }
 
+/// Whether the primitives do less than they should.
+pub(super) fn is_weak() -> bool {
+    WEAKNESS.get() != Weakness::None
+}
+
 pub(crate) fn fence(order: Ordering) {
-    if WEAKNESS.get() == Weakness::None {
+    if !is_weak() {
         under::fence(order);
     }
 }

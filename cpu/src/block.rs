@@ -45,7 +45,7 @@ pub struct Block {
     pub installs: u64,
     /// The one that was found.
     #[cfg(feature = "jit")]
-    pub region: Option<std::sync::Arc<crate::jit::Installed>>,
+    pub region: Option<crate::jit::FoundCode>,
 }
 
 impl Block {
@@ -335,6 +335,13 @@ impl Blocks {
             Some(jump) => Ok(Found::Kept(jump.block)),
             None => self.find_slow(hart),
         }
+    }
+
+    /// Whether the jump cache has the block at a virtual address.
+    #[cfg(feature = "jit")]
+    #[inline(always)]
+    pub fn has_jump(&self, pc: u64) -> bool {
+        self.jumps.get(pc).is_some()
     }
 
     #[cold]

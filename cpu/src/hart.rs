@@ -81,7 +81,9 @@ pub(crate) struct Reservation {
 /// The register that takes what a decoded instruction writes to `x0`.
 pub(crate) const NOWHERE: u8 = 32;
 
-/// A hart. Its thread owns it; others reach [`HartShared`].
+/// A hart. Its thread owns it; others reach [`HartShared`]. The integer registers come first, where translated code reaches
+/// them by the shortest encodings.
+#[repr(C)]
 pub struct Hart {
     /// As many as a register field of a decoded instruction can name, so that nobody has to check it. Beyond the 32
     /// there is only [`NOWHERE`].

@@ -1,7 +1,8 @@
-//! Where a hart lives: at an address that does not change, with the range entries of its translated code right behind.
+//! Where a hart lives: at an address that does not change, with the range entries and the counters of its translated code
+//! right behind.
 //!
-//! So translated code reaches both by one pointer, at distances that it knows, and has a register more for the guest's.
-//! The entries are never touched before an access wants one: the host backs them page by page.
+//! So translated code reaches all by one pointer, at distances that it knows, and has a register more for the guest's.
+//! What is behind is never touched before somebody wants it: the host backs it page by page.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
@@ -20,7 +21,17 @@ use crate::ranges::{RANGES, Range};
 struct Home {
     hart: Hart,
     ranges: [Range; RANGES],
+    #[cfg(feature = "jit")]
+    counters: [i32; COUNTERS],
 }
+
+/// Counters of a hart's baseline code ([`crate::jit`]).
+#[cfg(feature = "jit")]
+pub(crate) const COUNTERS: usize = 1 << 18;
+
+/// Distance in bytes from a hart to its first counter.
+#[cfg(feature = "jit")]
+pub(crate) const COUNTERS_OFFSET: usize = std::mem::offset_of!(Home, counters);
 
 /// Distance in bytes from a hart to its first range entry.
 pub(crate) const RANGES_OFFSET: usize = std::mem::offset_of!(Home, ranges);
@@ -44,6 +55,12 @@ impl HartBox {
         // SAFETY: the memory is a home's; its entries are zero, which is their default.
         let ranges = unsafe { &raw mut (*home.as_ptr()).ranges };
         hart.tlb.ranges.provide(Entries { first: ranges.cast(), length: RANGES });
+        #[cfg(feature = "jit")]
+        {
+            // SAFETY: as for the entries.
+            let counters = unsafe { &raw mut (*home.as_ptr()).counters };
+            hart.jit.counters = Entries { first: counters.cast(), length: COUNTERS };
+        }
         // SAFETY: as above. The hart moves in; what was there before is zeros.
         unsafe { (&raw mut (*home.as_ptr()).hart).write(hart) };
         Self { home }
@@ -83,22 +100,23 @@ impl fmt::Debug for HartBox {
     }
 }
 
-/// The range entries behind a hart, or none. Only [`HartBox::new`] makes some, for the hart that it puts before them.
-pub(crate) struct Entries {
-    first: *mut Range,
+/// Numbers behind a hart (range entries, counters), or none. Only [`HartBox::new`] makes some, for the hart that it puts
+/// before them.
+pub(crate) struct Entries<T> {
+    first: *mut T,
     length: usize,
 }
 
 // SAFETY: it goes where its hart goes, and is used by who may use that exclusively.
-unsafe impl Send for Entries {}
+unsafe impl<T: Send> Send for Entries<T> {}
 
-impl Default for Entries {
+impl<T> Default for Entries<T> {
     fn default() -> Self {
         Self { first: NonNull::dangling().as_ptr(), length: 0 }
     }
 }
 
-impl Entries {
+impl Entries<Range> {
     /// Entries of no hart.
     #[cfg(test)]
     pub fn leaked(length: usize) -> Self {
@@ -111,18 +129,18 @@ impl Entries {
     }
 }
 
-impl Deref for Entries {
-    type Target = [Range];
+impl<T> Deref for Entries<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[Range] {
+    fn deref(&self) -> &[T] {
         // SAFETY: `first` points to `length` entries, or to none. They live as long as the hart that owns this, and
         // nobody but it and the code that it runs, never at the same time, uses them.
         unsafe { std::slice::from_raw_parts(self.first, self.length) }
     }
 }
 
-impl DerefMut for Entries {
-    fn deref_mut(&mut self) -> &mut [Range] {
+impl<T> DerefMut for Entries<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as for `deref`.
         unsafe { std::slice::from_raw_parts_mut(self.first, self.length) }
     }

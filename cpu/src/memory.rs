@@ -369,8 +369,9 @@ impl Hart {
             return Ok(logged.value);
         }
         self.check_watchpoints(address, width.bytes(), WatchKind::Write)?;
-        let held = std::mem::take(&mut self.reservation);
+        // One that traps has not been executed: the reservation stays.
         let offset = self.atomic_offset(address, width.bytes(), Access::Write)?;
+        let held = std::mem::take(&mut self.reservation);
         if held.offset != offset || held.width != width.bytes() {
             return Ok(1);
         }

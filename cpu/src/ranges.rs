@@ -101,7 +101,7 @@ impl Run {
 /// The range entries of one hart. There are none before [`Ranges::provide`].
 #[derive(Default)]
 pub(crate) struct Ranges {
-    entries: Entries,
+    entries: Entries<Range>,
     global: Log,
     other: Log,
     /// Non-zero if translated code has put pages into entries that [`Log::covered`] does not know of.
@@ -147,7 +147,7 @@ impl Log {
 
 impl Ranges {
     /// Gives the hart its entries.
-    pub fn provide(&mut self, entries: Entries) {
+    pub fn provide(&mut self, entries: Entries<Range>) {
         self.entries = entries;
     }
 

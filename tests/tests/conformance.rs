@@ -7,7 +7,13 @@ use tests::conformance;
 fn engines() -> Vec<EngineKind> {
     let jit = |threshold| EngineKind::Jit(JitOptions { threshold, cache_size: 8 << 20, ..JitOptions::default() });
     let lockstep = JitOptions { threshold: 1, cache_size: 8 << 20, lockstep: true, ..JitOptions::default() };
-    vec![EngineKind::Interpreter, jit(20), jit(1), EngineKind::Jit(lockstep)]
+    // Baseline code from the first execution on, alone, and with regions that soon take over from it.
+    let baseline = |threshold| {
+        let options =
+            JitOptions { threshold, baseline_threshold: Some(1), cache_size: 8 << 20, ..JitOptions::default() };
+        EngineKind::Jit(options)
+    };
+    vec![EngineKind::Interpreter, jit(20), jit(1), EngineKind::Jit(lockstep), baseline(u32::MAX), baseline(2)]
 }
 
 fn run(name: &str) {

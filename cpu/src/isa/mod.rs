@@ -215,6 +215,14 @@ impl Insn {
         if self.raw & 3 == 3 { 4 } else { 2 }
     }
 
+    /// Whether a `fence` orders stores before it and loads behind it (RISC-V unprivileged specification, "Memory Ordering
+    /// Instructions").
+    #[inline]
+    pub const fn orders_stores_before_loads(&self) -> bool {
+        // Bits of the predecessor and successor sets: output and write, input and read.
+        self.raw >> 24 & 0b0101 != 0 && self.raw >> 20 & 0b1010 != 0
+    }
+
     /// The acquire bit of an atomic.
     #[inline(always)]
     pub const fn aq(&self) -> bool {

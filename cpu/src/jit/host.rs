@@ -165,6 +165,35 @@ pub(super) extern "C" fn accrue_flags(_: *mut Hart) {
     );
 }
 
+/// Enters translated code on behalf of the engine: `fn(hart, pc, left, code) -> result`. All registers that a caller expects
+/// back are kept here, so that baseline code, which is entered and left by jumps, need not.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+pub(super) extern "sysv64" fn enter(_: *mut Hart, _: u64, _: i64, _: u64) -> i64 {
+    naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "push r14",
+        "push r15",
+        "sub rsp, 8",
+        "mov rax, rcx",
+        "mov rcx, rdx",
+        "xor edx, edx",
+        "call rax",
+        "add rsp, 8",
+        "pop r15",
+        "pop r14",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+    );
+}
+
 /// Makes code that was written through another mapping visible to instruction fetches at `start`.
 pub(super) fn synchronise_code(start: *const u8, length: usize) {
     code::synchronise(start, length);

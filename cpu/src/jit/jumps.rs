@@ -16,7 +16,7 @@ use super::state::offset;
 use super::translate::Memory;
 
 /// Slots, a power of two.
-const SLOTS: u64 = 16384;
+pub(super) const SLOTS: u64 = 16384;
 
 /// Distances by which an address and a context are shifted for their second slot. Those of an address start at a
 /// parcel's size; the lower bits of a context tell address spaces apart.
@@ -24,7 +24,10 @@ const PARCEL: i64 = 1;
 const UPPER: i64 = 15;
 const CONTEXT: i64 = 2;
 /// Bits of the distance between two places in a slot.
-const SIZE: i64 = size_of::<Jump>().trailing_zeros() as i64;
+pub(super) const SIZE: i64 = size_of::<Jump>().trailing_zeros() as i64;
+
+/// The bit of a context's stand-in for ways from baseline code to regions: what is found there is never baseline code.
+const HOT: u64 = 1 << 9;
 
 /// A slot: which translated code starts at a virtual address in a context.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,6 +53,11 @@ impl Jump {
     /// Its second.
     fn second(pc: u64, context: u64) -> usize {
         ((pc >> PARCEL ^ pc >> UPPER ^ context << CONTEXT) & (SLOTS - 1)) as usize
+    }
+
+    /// What stands for a context where baseline code leaves to a region. No context has the bit.
+    fn hot(context: u64) -> u64 {
+        context | HOT
     }
 
     fn is_for(&self, pc: u64, context: u64) -> bool {
@@ -89,6 +97,12 @@ impl Jumps {
         self.0[first] = Jump { pc, context, code, unused: 0 };
     }
 
+    /// Notes the region that baseline code goes on with where it has got hot.
+    pub fn insert_hot(&mut self, pc: u64, context: u64, code: u64) {
+        let context = Jump::hot(context);
+        self.0[Jump::second(pc, context)] = Jump { pc, context, code, unused: 0 };
+    }
+
     /// Forgets all.
     pub fn clear(&mut self) {
         self.0.fill(Jump::NONE);
@@ -106,22 +120,38 @@ impl Probe {
     /// Goes to the code in the first slot of the address, if that is its; returns the label of a miss.
     pub fn first(&self, b: &mut FunctionBuilder) -> Label {
         let place = b.ins().ishl_imm_s(self.parameters[1], SIZE - PARCEL);
-        self.slot(b, place)
+        let context = self.context(b);
+        self.slot(b, place, context)
     }
 
     /// The same for its second slot.
     pub fn second(&self, b: &mut FunctionBuilder) -> Label {
-        let [hart, pc, ..] = self.parameters;
-        let context = b.ins().load(I64, self.memory.hart, hart, offset::CONTEXT);
+        let context = self.context(b);
+        self.second_of(b, context)
+    }
+
+    /// The same for the region that goes on for baseline code.
+    pub fn hot(&self, b: &mut FunctionBuilder) -> Label {
+        let context = self.context(b);
+        let context = b.ins().bor_imm_s(context, HOT as i64);
+        self.second_of(b, context)
+    }
+
+    fn context(&self, b: &mut FunctionBuilder) -> Value {
+        b.ins().load(I64, self.memory.hart, self.parameters[0], offset::CONTEXT)
+    }
+
+    fn second_of(&self, b: &mut FunctionBuilder, wanted: Value) -> Label {
+        let [_, pc, ..] = self.parameters;
         let (lower, upper) = (b.ins().ishl_imm_s(pc, SIZE - PARCEL), b.ins().ushr_imm_u(pc, UPPER - SIZE));
-        let context = b.ins().ishl_imm_s(context, CONTEXT + SIZE);
+        let context = b.ins().ishl_imm_s(wanted, CONTEXT + SIZE);
         let place = b.ins().bxor(lower, upper);
         let place = b.ins().bxor(place, context);
-        self.slot(b, place)
+        self.slot(b, place, wanted)
     }
 
     /// The same for the slot at the distance that `place` has among its bits.
-    fn slot(&self, b: &mut FunctionBuilder, place: Value) -> Label {
+    fn slot(&self, b: &mut FunctionBuilder, place: Value, context: Value) -> Label {
         let [hart, pc, ..] = self.parameters;
         let distance = b.ins().band_imm_s(place, (SLOTS as i64 - 1) << SIZE);
         let jumps = b.ins().load(I64, self.memory.hart, hart, offset::JUMPS);
@@ -132,7 +162,6 @@ impl Probe {
         let found = b.ins().icmp(IntCC::Equal, slot_pc, pc);
         b.ins().brif(found, same, [], miss, []);
         b.switch_to_block(same);
-        let context = b.ins().load(I64, self.memory.hart, hart, offset::CONTEXT);
         let slot_context = b.ins().load(I64, self.memory.code, slot, offset::JUMP_CONTEXT);
         let valid = b.ins().icmp(IntCC::Equal, slot_context, context);
         b.ins().brif(valid, hit, [], miss, []);

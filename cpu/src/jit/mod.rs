@@ -9,6 +9,7 @@
 //! virtual address in a context, as those of decoded blocks are.
 
 mod arena;
+mod baseline;
 mod effects;
 mod float;
 mod gate;
@@ -35,7 +36,7 @@ use bus::PAGE_SIZE;
 pub use shared::{CompilerStatistics, JitError, JitOptions, JitShared};
 pub(crate) use state::State;
 
-use crate::block::{self, Found};
+use crate::block::{self, Found, Mode};
 use crate::interpreter::{self, Outcome};
 use crate::lockstep::{self, Lockstep};
 use crate::mmu::Access;
@@ -44,7 +45,8 @@ use crate::{Hart, Interpreter, Stop, Trapped};
 use gate::Presence;
 use jumps::Jumps;
 use region::{NEIGHBOURS, Request};
-pub(crate) use shared::Installed;
+pub(crate) use shared::FoundCode;
+use shared::Installed;
 use state::RESERVE;
 use translate::result;
 
@@ -73,6 +75,8 @@ pub struct JitStatistics {
     pub exits_access: u64,
     /// Returns by a miss of the jump cache.
     pub exits_miss: u64,
+    /// Returns of baseline code whose counter has run out.
+    pub exits_hot: u64,
 }
 
 impl std::ops::Add for JitStatistics {
@@ -91,6 +95,7 @@ impl std::ops::Add for JitStatistics {
             exits_event: self.exits_event + other.exits_event,
             exits_access: self.exits_access + other.exits_access,
             exits_miss: self.exits_miss + other.exits_miss,
+            exits_hot: self.exits_hot + other.exits_hot,
         }
     }
 }
@@ -103,6 +108,8 @@ pub struct Jit {
     presence: Option<Arc<Presence>>,
     /// [`gate::Gate::generation`] that `jumps` is good for.
     generation: u64,
+    /// How hot a block has to be for anything to be made of it.
+    first_threshold: u32,
     /// About how many instructions the interpreter runs before translated code is looked for again.
     chain: u64,
     statistics: JitStatistics,
@@ -112,19 +119,23 @@ pub struct Jit {
 const CHAIN: u64 = 200;
 
 /// Below this threshold blocks are counted one by one.
-const SAMPLED_THRESHOLD: u32 = 200;
+const FEWEST_SAMPLED: u32 = 50;
 
 /// Instructions in a block, about: what a chain of blocks is counted by.
 const BLOCK_LENGTH: u64 = 8;
 
-/// The entry code: `fn(hart, pc, left, code) -> result`.
+/// The entry code: `fn(hart, pc, left, code) -> result`. On x86-64 it is [`host::enter`].
+#[cfg(not(target_arch = "x86_64"))]
 type Entry = extern "C" fn(*mut Hart, u64, i64, u64) -> i64;
 
 impl Jit {
     /// The engine of a hart of the machine that `shared` belongs to.
     pub fn new(shared: Arc<JitShared>) -> Self {
-        let chain = if shared.options().threshold < SAMPLED_THRESHOLD { 0 } else { CHAIN };
+        let options = shared.options();
+        let first_threshold = options.baseline_threshold.unwrap_or(u32::MAX).min(options.threshold);
+        let chain = if first_threshold < FEWEST_SAMPLED { 0 } else { CHAIN };
         Self {
+            first_threshold,
             shared,
             interpreter: Interpreter::default(),
             jumps: Jumps::default(),
@@ -220,6 +231,11 @@ impl Jit {
                             let found = self.interpreter.blocks.find(hart);
                             self.interpret(hart, found, left, 0)
                         }
+                        hot if hot & result::HOT != 0 => {
+                            self.statistics.exits_hot += 1;
+                            self.promote(hart, context, (hot & !result::HOT) as u64);
+                            continue;
+                        }
                         unlinked => {
                             self.statistics.exits_link += 1;
                             link = Some(unlinked as u64);
@@ -296,10 +312,25 @@ impl Jit {
             }
             presence.leave();
         }
+        if !self.interpreter.blocks.has_jump(hart.pc)
+            && left > RESERVE as u64
+            && self.shared.options().baseline_threshold.is_some()
+            && let Some((found, installs)) = self.installed(hart)
+            && self.step_inside(hart, presence)
+        {
+            if self.shared.installs() == installs {
+                self.jumps.insert(hart.pc, context, found.1, |other| block::same_epoch(other, context));
+                if let Some(link) = link.take() {
+                    self.shared.link(link, &found);
+                }
+                return Step::Run(found.1);
+            }
+            presence.leave();
+        }
         let found = self.interpreter.blocks.find(hart);
         if let Ok(Found::Kept(index)) = found
-            && self.interpreter.blocks.heat(index, 1) >= self.shared.options().threshold
-            && let Some(region) = self.hot(hart, index)
+            && self.interpreter.blocks.heat(index, 1) >= self.first_threshold
+            && let Some(found) = self.hot(hart, index)
             && left > RESERVE as u64
             && self.step_inside(hart, presence)
         {
@@ -309,19 +340,39 @@ impl Jit {
                 let is_alive = |other| block::same_epoch(other, context);
                 match &mut hart.lockstep {
                     // Regions do not lead to each other.
-                    Some(lockstep) => lockstep.set_code(region.pages.iter().map(|page| (page.offset, page.version))),
+                    Some(lockstep) => lockstep.set_code(found.0.pages.iter().map(|page| (page.offset, page.version))),
                     None => {
-                        self.jumps.insert(hart.pc, context, region.code, is_alive);
+                        self.jumps.insert(hart.pc, context, found.1, is_alive);
                         if let Some(link) = link.take() {
-                            self.shared.link(link, &region);
+                            self.shared.link(link, &found);
                         }
                     }
                 }
-                return Step::Run(region.code);
+                return Step::Run(found.1);
             }
             presence.leave();
         }
         Step::Interpret(found)
+    }
+
+    /// Code for the hart's `pc` that any hart has had compiled, whether this one has interpreted it or not, and the number
+    /// of installations that it is good for.
+    #[cold]
+    fn installed(&self, hart: &mut Hart) -> Option<(FoundCode, u64)> {
+        let pc = hart.pc;
+        if pc & hart.instruction_alignment() != 0 || hart.bears_breakpoint(pc) {
+            return None;
+        }
+        if hart.executed_page(pc).is_none() {
+            hart.counts.fetch_tlb_misses += 1;
+            // Where it traps, it is the interpreter that finds out.
+            hart.translate(pc, 2, Access::Execute).ok()?;
+        }
+        let page = hart.executed_page(pc)?;
+        let installs = self.shared.installs();
+        let found = self.shared.find(page + pc % PAGE_SIZE, Mode::of(hart), |region| is_valid(hart, region))?;
+        hart.note_execution(pc);
+        Some((found, installs))
     }
 
     /// Marks the hart as inside of translated code, unless all of it is being given up.
@@ -337,9 +388,37 @@ impl Jit {
         true
     }
 
-    /// The region of a hot block, asked for if there is none.
+    /// Baseline code at the hart's `pc` has got hot. It leaves by `link` each time from now on if there is a region that it
+    /// can go on with; else that is asked for, and it counts anew.
     #[cold]
-    fn hot(&mut self, hart: &mut Hart, index: u32) -> Option<Arc<Installed>> {
+    fn promote(&mut self, hart: &mut Hart, context: u64, link: u64) {
+        let Some((counter, rounds)) = self.shared.counter(link) else { return };
+        let threshold = self.shared.options().threshold;
+        let page = hart.executed_page(hart.pc).filter(|_| !hart.bears_breakpoint(hart.pc));
+        if let Some(page) = page {
+            let (offset, mode) = (page + hart.pc % PAGE_SIZE, Mode::of(hart));
+            if let Some(region) = self.shared.find_region(offset, mode, |region| is_valid(hart, region)) {
+                self.jumps.insert_hot(hart.pc, context, region.1);
+                self.shared.link(link, &region);
+                return;
+            }
+            // The first time that it leaves it has just begun to count.
+            if rounds > 1 && self.shared.is_at_rest(offset) {
+                self.shared.note_seen(self.interpreter.blocks.take_decoded());
+                let request = self.asked(hart, offset, mode);
+                self.shared.request(request, threshold.saturating_mul(rounds));
+            }
+        }
+        if let Some(counter) = hart.jit.counters.get_mut(counter) {
+            // Longer each time: what does not get a region leaves for nothing.
+            let next = threshold.saturating_mul(1 << rounds.saturating_sub(2).min(8));
+            *counter = next.min(i32::MAX as u32) as i32;
+        }
+    }
+
+    /// The code of a hot block, asked for if there is none.
+    #[cold]
+    fn hot(&mut self, hart: &mut Hart, index: u32) -> Option<FoundCode> {
         if hart.bears_breakpoint(hart.pc) {
             return None;
         }
@@ -350,7 +429,7 @@ impl Jit {
             let known = block.region.take().filter(|_| block.installs == installs);
             block.installs = installs;
             let found = match known {
-                Some(region) if is_valid(hart, &region) => Some(region),
+                Some(found) if is_valid(hart, &found.0) => Some(found),
                 _ => self.shared.find(offset, mode, |region| is_valid(hart, region)),
             };
             if found.is_some() {
@@ -375,15 +454,28 @@ impl Jit {
             block.region = found.clone();
             return found;
         }
+        if self.shared.options().baseline_threshold == Some(1) && !mode.masks_pointers() {
+            self.shared.compile_unit_now(&self.asked(hart, offset, mode));
+            let installs = self.shared.installs();
+            let found = self.shared.find(offset, mode, |region| is_valid(hart, region));
+            let block = self.interpreter.blocks.get_mut(index);
+            block.installs = installs;
+            block.region = found.clone();
+            return found;
+        }
         // Asked for when it gets hot, and again each time that it has become twice as hot.
         if heat >= asks_at {
             let rests = !self.shared.is_at_rest(offset);
-            let next = if rests { heat.saturating_add(threshold) } else { heat.saturating_mul(2) };
+            let next = if rests { heat.saturating_add(self.first_threshold) } else { heat.saturating_mul(2) };
             self.interpreter.blocks.get_mut(index).asks_at = next;
             if !rests {
                 self.shared.note_seen(self.interpreter.blocks.take_decoded());
                 let request = self.asked(hart, offset, mode);
-                self.shared.request(request, heat);
+                if heat < threshold && !mode.masks_pointers() {
+                    self.shared.request_unit(request, heat);
+                } else {
+                    self.shared.request(request, heat);
+                }
             }
         }
         None
@@ -395,7 +487,7 @@ impl Jit {
     }
 
     /// A request for the region at the hart's `pc`.
-    fn asked(&self, hart: &Hart, offset: u64, mode: crate::block::Mode) -> Request {
+    fn asked(&self, hart: &Hart, offset: u64, mode: Mode) -> Request {
         let mut pages = [None; 2 * NEIGHBOURS + 1];
         for (index, page) in pages.iter_mut().enumerate() {
             let address = hart.pc.wrapping_add((index as u64).wrapping_sub(NEIGHBOURS as u64).wrapping_mul(PAGE_SIZE));
@@ -441,6 +533,14 @@ enum Step {
 }
 
 /// Enters translated code.
+#[cfg(target_arch = "x86_64")]
+fn enter(hart: &mut Hart, _: u64, code: u64, left: i64) -> i64 {
+    let pc = hart.pc;
+    host::enter(hart, pc, left, code)
+}
+
+/// Enters translated code.
+#[cfg(not(target_arch = "x86_64"))]
 fn enter(hart: &mut Hart, entry: u64, code: u64, left: i64) -> i64 {
     let pc = hart.pc;
     // SAFETY: `entry` is the address of the entry code, which has this signature and is kept as long as the arena.

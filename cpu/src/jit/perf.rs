@@ -20,10 +20,10 @@ impl PerfMap {
         }
     }
 
-    /// Adds a region of `length` bytes of code for the guest-physical address `guest`.
-    pub fn add(&self, address: u64, length: usize, guest: u64) {
+    /// Adds `length` bytes of code of a `kind` for the guest-physical address `guest`.
+    pub fn add(&self, kind: &str, address: u64, length: usize, guest: u64) {
         let mut file = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = writeln!(file, "{address:x} {length:x} guest {guest:#x}") {
+        if let Err(error) = writeln!(file, "{address:x} {length:x} {kind} {guest:#x}") {
             tracing::warn!(%error, "cannot write the map for perf");
         }
     }

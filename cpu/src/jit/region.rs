@@ -167,16 +167,16 @@ fn resumes(insn: &Insn) -> bool {
 }
 
 /// How an instruction ends its block, if it does.
-fn end_of(op: &Op) -> Option<End> {
-    let next = op.at + op.insn.length() as i64;
-    let target = op.at + i64::from(op.insn.imm);
-    match op.opcode.row().flow {
+pub(super) fn end_of(opcode: Opcode, insn: &Insn, at: i64) -> Option<End> {
+    let next = at + insn.length() as i64;
+    let target = at + i64::from(insn.imm);
+    match opcode.row().flow {
         Flow::Next => None,
         Flow::Branch => Some(End::Branch { taken: target, next }),
-        Flow::Jump if op.insn.rd == 0 => Some(End::Jump(target)),
+        Flow::Jump if insn.rd == 0 => Some(End::Jump(target)),
         Flow::Jump => Some(End::Call(target)),
         Flow::JumpIndirect => Some(End::Indirect),
-        Flow::Exit if resumes(&op.insn) => None,
+        Flow::Exit if resumes(insn) => None,
         Flow::Exit => Some(End::Exit),
     }
 }
@@ -205,7 +205,7 @@ impl Region {
                 let Some(word) = reader.word(at) else { break };
                 let Some((opcode, insn)) = decode_for(extensions, request.mode, word) else { break };
                 let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn, request.mode) };
-                let end = end_of(&op);
+                let end = end_of(opcode, &insn, at);
                 if let Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target)) = end
                     && target as u64 & aligned != 0
                 {
@@ -513,7 +513,7 @@ fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> 
         };
         block.ops.push(*op);
         at += op.insn.length() as i64;
-        if let Some(end) = end_of(op) {
+        if let Some(end) = end_of(op.opcode, &op.insn, op.at) {
             block.end = end;
             return block;
         }

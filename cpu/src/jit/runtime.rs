@@ -172,6 +172,22 @@ fn find_run(hart: &mut Hart, address: u64, word: u64, access: Access) -> Result<
     Ok(run.or_else(|| hart.host_of(first, access).filter(|_| in_page)).unwrap_or(0))
 }
 
+/// The host's address of the first byte of those that accesses of baseline code share, which are told of by the distances of
+/// the last byte and, above it, of the first access; zero where they are not in one page that needs no further check.
+extern "C" fn run(hart: *mut Hart) {
+    with(hart, |hart, [first, distances, store, ..]| {
+        hart.jit.slow_accesses += 1;
+        let (last, distance) = (distances & 0xffff, distances >> 16 & 0xffff);
+        let (address, access) = (first.wrapping_add(distance), if store == 0 { Access::Read } else { Access::Write });
+        if hart.is_watched(address, 1, access) {
+            return Ok(0);
+        }
+        hart.data_address(address, 1, access)?;
+        let in_page = first % PAGE_SIZE + last < PAGE_SIZE;
+        Ok(hart.host_of(first, access).filter(|_| in_page).unwrap_or(0))
+    });
+}
+
 extern "C" fn load_run(hart: *mut Hart) {
     with(hart, |hart, [address, word, ..]| find_run(hart, address, word, Access::Read));
 }
@@ -305,6 +321,7 @@ pub(super) fn services(made: impl IntoIterator<Item = (Service, u64)>) -> [u64; 
     set(Service::CarrylessLow, preserving::carryless_low as *const ());
     set(Service::CarrylessHigh, preserving::carryless_high as *const ());
     set(Service::AccrueFlags, host::accrue_flags as *const ());
+    set(Service::Run, preserving::run as *const ());
     services
 }
 
@@ -391,7 +408,7 @@ mod preserving {
 
     preserving! {
         load store load_run store_run amo compare_and_swap compare_and_swap_pair load_reserved store_conditional call
-        float carryless_low carryless_high
+        float carryless_low carryless_high run
     }
 }
 

@@ -8,8 +8,9 @@
 //! **Space.** When the arena is full, all code is given up: every hart leaves it, and what is still hot comes back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,19 +24,24 @@ use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::FunctionBuilderContext;
 
 use super::arena::{Arena, ArenaError};
+use super::baseline;
+#[cfg(target_arch = "x86_64")]
+use super::baseline::{Parcels, Unit};
 use super::gate::{Gate, Presence};
 use super::miss::{MISSES, miss_function};
 use super::perf::PerfMap;
 use super::queue::Queue;
 use super::region::{Page, Region, Request};
 use super::state::Site;
-use super::translate::{Host, entry_function, translate, unlinked_function};
+use super::translate::{Host, entry_function, hot_function, translate, unlinked_function};
 use super::{
     runtime,
     state::{SERVICES, Service},
 };
-use crate::block::Mode;
+use crate::block::{KeyHasher, Mode};
 use crate::hart::Configuration;
+#[cfg(target_arch = "x86_64")]
+use crate::hart_box::COUNTERS;
 use crate::ranges::RANGES;
 use crate::{HartShared, event};
 
@@ -45,6 +51,9 @@ pub struct JitOptions {
     /// How often a block is interpreted before its region is compiled. 1 compiles before the first execution, while the
     /// guest waits.
     pub threshold: u32,
+    /// How often a block is interpreted before baseline code is made of it, which goes on counting; `None` for none. 1 makes
+    /// it before the first execution, while the guest waits. For x86-64 hosts; with a `threshold` of 1 there is none.
+    pub baseline_threshold: Option<u32>,
     /// Most bytes of code.
     pub cache_size: usize,
     /// Threads that compile.
@@ -58,7 +67,14 @@ pub struct JitOptions {
 
 impl Default for JitOptions {
     fn default() -> Self {
-        Self { threshold: 1000, cache_size: 64 << 20, threads: 1, perf_map: false, lockstep: false }
+        Self {
+            threshold: 4000,
+            baseline_threshold: Some(64),
+            cache_size: 64 << 20,
+            threads: 1,
+            perf_map: false,
+            lockstep: false,
+        }
     }
 }
 
@@ -76,37 +92,79 @@ pub enum JitError {
     Thread(std::io::Error),
 }
 
+/// How long the thread that makes baseline code dozes when nothing waits, and how often until it sleeps. To wake a sleeping
+/// thread costs a hart about as much as a unit of code; a dozing one finds what has come meanwhile.
+const DOZE: Duration = Duration::from_micros(100);
+const DOZES: u32 = 30;
+
 /// How long a page of code is left alone after a write that cost a region, at first and at most: each such write doubles
 /// it, and a few times as long without one ends it. Who patches code while it starts, or fills a page bit by bit, loses
 /// little; who goes on rewriting what runs is interpreted.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// A translated region.
+/// A translated region, or a unit of baseline code.
 pub(crate) struct Installed {
-    /// Host address.
-    pub(super) code: u64,
     pub(super) pages: Vec<Page>,
-    /// Distance of the entry from the start of its page.
+    /// The ways in: their distances from the start of the first page, in order, and host addresses. A region has one.
+    entries: Box<[(i64, u64)]>,
+    /// What `targets` are distances from, as a distance from the start of the page.
     start: i64,
+    /// Offset in RAM of the entry, or of a unit's page.
     key: (u64, Mode),
-    /// Words that hold the addresses of other regions or of the way to the engine.
+    /// Words that hold the addresses of other regions or of the way to the engine. A unit's first ones are the ways of
+    /// its blocks, in order, to their regions once they are hot.
     links: Box<[AtomicU64]>,
-    /// Where each link leads, as a distance from the entry.
+    /// Where each link leads.
     targets: Vec<i64>,
+    /// What a unit has beside.
+    unit: Option<Counters>,
     /// What the code refers to.
     _sites: Vec<Site>,
 }
 
+/// The counters of a unit's blocks.
+struct Counters {
+    /// Number of the first.
+    first: usize,
+    /// How often each has run out, of all harts.
+    rounds: Box<[AtomicU32]>,
+}
+
+impl Installed {
+    /// The host's address of the code for a place in its first page.
+    fn entry(&self, place: i64) -> Option<u64> {
+        let index = self.entries.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        self.entries.get(index).map(|(_, code)| *code)
+    }
+
+    pub(super) fn is_unit(&self) -> bool {
+        self.unit.is_some()
+    }
+
+    /// How many of its links lead to regions of its own blocks.
+    fn hot_links(&self) -> usize {
+        self.unit.as_ref().map_or(0, |unit| unit.rounds.len())
+    }
+}
+
+/// Code that was found, and the host's address of the entry.
+pub(crate) type FoundCode = (Arc<Installed>, u64);
+
+/// Regions, or units, by their keys.
+type ByKey = HashMap<(u64, Mode), Vec<Arc<Installed>>, BuildHasherDefault<KeyHasher>>;
+
 /// What the machine's harts have had compiled.
 #[derive(Default)]
 struct Registry {
-    regions: HashMap<(u64, Mode), Vec<Arc<Installed>>>,
+    regions: ByKey,
+    /// Units by the offset in RAM of their page.
+    units: ByKey,
     by_page: HashMap<u64, Vec<Arc<Installed>>>,
     /// Regions by the address of their first link.
     by_links: BTreeMap<u64, Arc<Installed>>,
-    /// Addresses of links that lead to the region at a host address.
-    incoming: HashMap<u64, Vec<(Arc<Installed>, usize)>>,
+    /// Links that lead to a region or unit, by its address in memory.
+    incoming: HashMap<usize, Vec<(Arc<Installed>, usize)>>,
     /// Pages of regions that were lost because code was written.
     rests: HashMap<u64, Rest>,
 }
@@ -156,6 +214,25 @@ impl Seen {
     }
 }
 
+impl Registry {
+    /// Where regions, or units, are by their keys.
+    fn of_kind(&mut self, installed: &Installed) -> &mut ByKey {
+        if installed.is_unit() { &mut self.units } else { &mut self.regions }
+    }
+
+    /// Whether it is still installed.
+    fn has(&mut self, installed: &Arc<Installed>) -> bool {
+        let found = |other: &Arc<Installed>| Arc::ptr_eq(other, installed);
+        self.of_kind(installed).get(&installed.key).is_some_and(|others| others.iter().any(found))
+    }
+
+    /// Whose a link is, and its number there.
+    fn owner(&self, link: u64) -> Option<(Arc<Installed>, usize)> {
+        let (base, from) = self.by_links.range(..=link).next_back()?;
+        Some((from.clone(), ((link - base) / 8) as usize))
+    }
+}
+
 /// Counts of what the compiler did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CompilerStatistics {
@@ -173,6 +250,14 @@ pub struct CompilerStatistics {
     pub flushes: u64,
     /// Regions that the compiler refused.
     pub failed: u64,
+    /// Units of baseline code compiled.
+    pub units: u64,
+    /// Guest instructions in them.
+    pub unit_instructions: u64,
+    /// Bytes of code made for them.
+    pub unit_bytes: u64,
+    /// Time spent for them, in nanoseconds.
+    pub unit_nanoseconds: u64,
     /// Range entries (`ranges.rs`) that regions have now; where none are left, accesses go by the TLB.
     pub ranges: usize,
 }
@@ -190,6 +275,9 @@ struct Inner {
     registry: Mutex<Registry>,
     seen: Mutex<Seen>,
     queue: Mutex<Queue>,
+    /// What waits for baseline code.
+    unit_queue: Mutex<Units>,
+    unit_wake: Condvar,
     /// Whether the threads are to end.
     closed: AtomicBool,
     wake: Condvar,
@@ -201,12 +289,23 @@ struct Inner {
     harts: Mutex<Vec<(Weak<Presence>, Weak<HartShared>)>>,
     entry: AtomicU64,
     unlinked: AtomicU64,
+    hot: AtomicU64,
     /// The services of [`super::miss`].
     misses: [(Service, AtomicU64); 4],
+    /// Those of [`baseline`].
+    routines: Mutex<Vec<(Service, u64)>>,
     statistics: Mutex<CompilerStatistics>,
     perf_map: Option<PerfMap>,
     #[cfg(test)]
     mistake: Mutex<Option<fn(&mut Region)>>,
+}
+
+/// What waits for baseline code.
+#[derive(Default)]
+struct Units {
+    queue: Queue,
+    /// Whether the thread that makes it has to be woken.
+    sleeps: bool,
 }
 
 /// The numbers of range entries that regions have.
@@ -215,6 +314,8 @@ struct Numbers {
     /// Counts the times that all were free again.
     round: u64,
     taken: usize,
+    /// Counters of baseline code that are taken.
+    counters: usize,
 }
 
 /// The translated code of a machine, and the threads that make it.
@@ -272,6 +373,8 @@ impl JitShared {
     /// # Errors
     /// This host has no back end, no executable memory or no threads for it.
     pub fn new(ram: &Ram, configuration: &Configuration, options: JitOptions) -> Result<Arc<Self>, JitError> {
+        let has_baseline = baseline::is_supported() && options.threshold != 1 && !options.lockstep;
+        let options = JitOptions { baseline_threshold: options.baseline_threshold.filter(|_| has_baseline), ..options };
         let plain = target("none")?;
         let has = |name: &str| plain.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
         let x86 = cfg!(target_arch = "x86_64");
@@ -294,6 +397,8 @@ impl JitShared {
             registry: Mutex::default(),
             seen: Mutex::default(),
             queue: Mutex::default(),
+            unit_queue: Mutex::default(),
+            unit_wake: Condvar::new(),
             closed: AtomicBool::new(false),
             wake: Condvar::new(),
             installs: AtomicU64::new(1),
@@ -302,7 +407,9 @@ impl JitShared {
             harts: Mutex::default(),
             entry: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
+            hot: AtomicU64::new(0),
             misses: MISSES.map(|service| (service, AtomicU64::new(0))),
+            routines: Mutex::default(),
             statistics: Mutex::default(),
             perf_map: options.perf_map.then(PerfMap::new).flatten(),
             #[cfg(test)]
@@ -314,6 +421,11 @@ impl JitShared {
         ram.add_code_listener(Arc::downgrade(&listener));
         let count = if inner.options.threshold == 1 { 0 } else { inner.options.threads.max(1) };
         let mut threads = Vec::with_capacity(count);
+        if inner.options.baseline_threshold.is_some_and(|threshold| threshold > 1) && count > 0 {
+            let inner = inner.clone();
+            let thread = std::thread::Builder::new().name("baseline".into());
+            threads.push(thread.spawn(move || inner.compile_units()).map_err(JitError::Thread)?);
+        }
         for number in 0..count {
             let inner = inner.clone();
             let thread = std::thread::Builder::new().name(format!("compiler {number}"));
@@ -353,9 +465,10 @@ impl JitShared {
 
     /// The functions that translated code calls.
     pub(super) fn services(&self) -> [u64; SERVICES] {
-        let Inner { misses, unlinked, .. } = &*self.inner;
+        let Inner { misses, unlinked, routines, .. } = &*self.inner;
         let made = misses.iter().map(|(service, address)| (*service, address)).chain([(Service::Unlinked, unlinked)]);
-        runtime::services(made.map(|(service, address)| (service, address.load(Ordering::Acquire))))
+        let made = made.map(|(service, address)| (service, address.load(Ordering::Acquire)));
+        runtime::services(made.chain(lock(routines).iter().copied()))
     }
 
     /// How many regions have been installed.
@@ -370,36 +483,59 @@ impl JitShared {
         &self.inner.gate
     }
 
-    /// The regions that start at an offset in RAM in a mode.
-    pub(super) fn find(
+    /// The code for an offset in RAM in a mode: a region if there is one, else a unit's.
+    pub(super) fn find(&self, offset: u64, mode: Mode, mut valid: impl FnMut(&Installed) -> bool) -> Option<FoundCode> {
+        self.find_region(offset, mode, &mut valid).or_else(|| self.find_unit(offset, mode, valid))
+    }
+
+    /// The region that starts at an offset in RAM in a mode.
+    pub(super) fn find_region(
         &self,
         offset: u64,
         mode: Mode,
         mut valid: impl FnMut(&Installed) -> bool,
-    ) -> Option<Arc<Installed>> {
+    ) -> Option<FoundCode> {
         // One at a time, for whether a region is valid is not asked under the lock.
         let candidate = |number| lock(&self.inner.registry).regions.get(&(offset, mode))?.get(number).cloned();
-        (0..).map_while(candidate).find(|region| valid(region))
+        let region = (0..).map_while(candidate).find(|region| valid(region))?;
+        let code = region.entry(region.start)?;
+        Some((region, code))
     }
 
-    /// Has a link lead to a region, if whoever may use the link may enter the region: its pages are among those of the
-    /// link's own region.
-    pub(super) fn link(&self, link: u64, to: &Arc<Installed>) {
+    fn find_unit(&self, offset: u64, mode: Mode, mut valid: impl FnMut(&Installed) -> bool) -> Option<FoundCode> {
+        let place = offset % PAGE_SIZE;
+        let found = {
+            let registry = lock(&self.inner.registry);
+            let units = registry.units.get(&(offset - place, mode))?;
+            units.iter().find_map(|unit| Some((unit.clone(), unit.entry(place as i64)?)))?
+        };
+        valid(&found.0).then_some(found)
+    }
+
+    /// Has a link lead to code that was found, if whoever may use the link may enter that: its pages are among those of
+    /// the link's own region.
+    pub(super) fn link(&self, link: u64, to: &FoundCode) {
         let mut registry = lock(&self.inner.registry);
-        let Some((base, from)) = registry.by_links.range(..=link).next_back() else { return };
-        let (index, from) = (((link - base) / 8) as usize, from.clone());
+        let Some((from, index)) = registry.owner(link) else { return };
+        let (to, code) = to;
         let Some(target) = from.targets.get(index) else { return };
         let place = from.start + target;
         let shift = place.div_euclid(PAGE_SIZE as i64);
         let covered = to.pages.iter().all(|page| {
             from.pages.iter().any(|own| own.distance == page.distance + shift && own.offset == page.offset)
         });
-        let found = |region: &Arc<Installed>| Arc::ptr_eq(region, to);
-        let alive = registry.regions.get(&to.key).is_some_and(|regions| regions.iter().any(found));
-        if covered && alive && place.rem_euclid(PAGE_SIZE as i64) == to.start {
-            from.links[index].store(to.code, Ordering::Release);
-            registry.incoming.entry(to.code).or_default().push((from, index));
+        if covered && registry.has(to) && to.entry(place.rem_euclid(PAGE_SIZE as i64)) == Some(*code) {
+            from.links[index].store(*code, Ordering::Release);
+            registry.incoming.entry(Arc::as_ptr(to) as usize).or_default().push((from, index));
         }
+    }
+
+    /// The counter of the block whose way to its region is the link, and how often it has run out, this time included.
+    pub(super) fn counter(&self, link: u64) -> Option<(usize, u32)> {
+        let (from, index) = lock(&self.inner.registry).owner(link)?;
+        let unit = from.unit.as_ref()?;
+        let rounds = unit.rounds.get(index)?.fetch_add(1, Ordering::Relaxed);
+        Some((unit.first + index, rounds.saturating_add(1)))
     }
 
     /// Whether the page at an offset in RAM has not just been written to.
@@ -420,9 +556,23 @@ impl JitShared {
         }
     }
 
+    /// Asks for baseline code.
+    pub(super) fn request_unit(&self, request: Request, heat: u32) {
+        let mut waiting = lock(&self.inner.unit_queue);
+        waiting.queue.push(request, heat);
+        if waiting.sleeps {
+            self.inner.unit_wake.notify_one();
+        }
+    }
+
     /// Compiles a region while the caller waits.
     pub(super) fn compile_now(&self, request: &Request) {
         self.inner.compile_request(request, &mut FunctionBuilderContext::new());
+    }
+
+    /// Makes baseline code while the caller waits.
+    pub(super) fn compile_unit_now(&self, request: &Request) {
+        self.inner.compile_unit(request);
     }
 }
 
@@ -433,7 +583,11 @@ impl Drop for JitShared {
             let _queue = lock(&self.inner.queue);
             self.inner.closed.store(true, Ordering::Release);
         }
+        {
+            let _queue = lock(&self.inner.unit_queue);
+        }
         self.inner.wake.notify_all();
+        self.inner.unit_wake.notify_all();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a compiler thread has panicked");
@@ -449,6 +603,7 @@ impl Inner {
         let mut functions = vec![
             (entry_function(isa, &mut context), &self.entry),
             (unlinked_function(isa, &mut context), &self.unlinked),
+            (hot_function(isa, &mut context), &self.hot),
         ];
         for (service, address) in &self.misses {
             functions.push((miss_function(isa, &mut context, *service, self.host.logs), address));
@@ -458,23 +613,32 @@ impl Inner {
             let placed = placed.ok_or_else(|| JitError::Host("its entry code does not compile".into()))?;
             address.store(placed, Ordering::Release);
         }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let place = |(service, code): (Service, Vec<u8>)| Some((service, arena.place(&code)?));
+            let placed = baseline::routines().into_iter().map(place).collect::<Option<_>>();
+            *lock(&self.routines) = placed.ok_or_else(|| JitError::Host("its routines do not fit".into()))?;
+        }
         Ok(())
+    }
+
+    /// The next request, when there is one; `None` if the thread is to end.
+    fn next_request(&self) -> Option<Request> {
+        let mut queue = lock(&self.queue);
+        loop {
+            if self.closed.load(Ordering::Acquire) {
+                return None;
+            }
+            if let Some(request) = queue.pop() {
+                return Some(request);
+            }
+            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn compile_requests(&self) {
         let mut context = FunctionBuilderContext::new();
-        loop {
-            let mut queue = lock(&self.queue);
-            let request = loop {
-                if self.closed.load(Ordering::Acquire) {
-                    return;
-                }
-                if let Some(request) = queue.pop() {
-                    break request;
-                }
-                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
-            };
-            drop(queue);
+        while let Some(request) = self.next_request() {
             let known = lock(&self.registry).regions.get(&(request.offset, request.mode)).cloned();
             let same = |region: &Arc<Installed>| {
                 region.pages.iter().all(|page| {
@@ -488,17 +652,121 @@ impl Inner {
         }
     }
 
+    fn compile_units(&self) {
+        let mut dozes = 0;
+        while !self.closed.load(Ordering::Acquire) {
+            let mut waiting = lock(&self.unit_queue);
+            if let Some(request) = waiting.queue.pop() {
+                drop(waiting);
+                self.compile_unit(&request);
+                dozes = 0;
+            } else if dozes < DOZES {
+                drop(waiting);
+                dozes += 1;
+                std::thread::sleep(DOZE);
+            } else {
+                waiting.sleeps = true;
+                let mut waiting = self.unit_wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                waiting.sleeps = false;
+                dozes = 0;
+            }
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn compile_unit(&self, _: &Request) {}
+
+    #[cfg(target_arch = "x86_64")]
+    fn compile_unit(&self, request: &Request) {
+        let start = Instant::now();
+        let generation = self.gate.generation();
+        let place = request.offset % PAGE_SIZE;
+        let page = request.offset - place;
+        let mut taken = Parcels::none();
+        if let Some(units) = lock(&self.registry).units.get(&(page, request.mode)) {
+            for (entry, _) in units.iter().flat_map(|unit| &unit.entries) {
+                taken.insert(*entry);
+            }
+        }
+        if taken.contains(place as i64) {
+            return;
+        }
+        let is_blind = self.options.baseline_threshold == Some(1);
+        let unit = {
+            let seen = lock(&self.seen);
+            let is_seen = |offset| is_blind || seen.contains(offset);
+            let extensions = &self.configuration.extensions;
+            Unit::grow(&self.ram, extensions, self.aligned(), (request.offset, request.mode), is_seen, &taken)
+        };
+        let Some(unit) = unit else { return };
+        let blocks = unit.blocks();
+        let Some(counters) = self.take_counters(blocks) else { return };
+        let (unlinked, hot) = (self.unlinked.load(Ordering::Acquire), self.hot.load(Ordering::Acquire));
+        let way = |index| AtomicU64::new(if index < blocks { hot } else { unlinked });
+        let links: Box<[AtomicU64]> = (0..3 * blocks).map(way).collect();
+        let base = links.as_ptr() as u64;
+        let compiled = catch_unwind(AssertUnwindSafe(|| baseline::compile(&unit, base, counters)));
+        let Ok(compiled) = compiled else {
+            lock(&self.statistics).failed += 1;
+            return;
+        };
+        let Some(address) = lock(&self.arena).place(&compiled.code) else {
+            self.empty(generation);
+            return;
+        };
+        if let Some(perf_map) = &self.perf_map {
+            perf_map.add("baseline", address, compiled.code.len(), self.ram.base() + request.offset);
+        }
+        {
+            let mut statistics = lock(&self.statistics);
+            statistics.units += 1;
+            statistics.unit_instructions += unit.length() as u64;
+            statistics.unit_bytes += compiled.code.len() as u64;
+            statistics.unit_nanoseconds += start.elapsed().as_nanos() as u64;
+        }
+        let starts = compiled.entries.iter().map(|(start, _)| *start);
+        let targets = starts.chain(compiled.links).collect();
+        let entries = compiled.entries.iter().map(|(start, distance)| (*start, address + u64::from(*distance)));
+        let installed = Arc::new(Installed {
+            pages: vec![unit.page],
+            entries: entries.collect(),
+            start: 0,
+            key: (page, request.mode),
+            links,
+            targets,
+            unit: Some(Counters { first: counters, rounds: (0..blocks).map(|_| AtomicU32::new(0)).collect() }),
+            _sites: compiled.sites,
+        });
+        self.install(&installed, generation);
+    }
+
+    /// The lowest bits of an instruction's address, which are zero.
+    fn aligned(&self) -> u64 {
+        if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 }
+    }
+
+    /// Numbers of counters for a unit's blocks: the first.
+    #[cfg(target_arch = "x86_64")]
+    fn take_counters(&self, count: usize) -> Option<usize> {
+        let mut numbers = lock(&self.ranges);
+        let first = numbers.counters;
+        if first + count > COUNTERS {
+            return None;
+        }
+        numbers.counters += count;
+        Some(first)
+    }
+
     fn compile_request(&self, request: &Request, context: &mut FunctionBuilderContext) {
         let start = Instant::now();
         // What is made from here on refers to the stubs of this generation, and to its numbers of range entries.
         let generation = self.gate.generation();
-        let aligned = if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 };
         // What has never run is not worth compiling; where nothing runs before it is compiled, nobody knows.
         let is_blind = self.options.threshold == 1;
         let region = {
             let seen = lock(&self.seen);
             let is_seen = |offset| is_blind || seen.contains(offset);
-            Region::grow(&self.ram, &self.configuration.extensions, aligned, request, is_seen)
+            Region::grow(&self.ram, &self.configuration.extensions, self.aligned(), request, is_seen)
         };
         let Some(region) = region else { return };
         #[cfg(test)]
@@ -532,7 +800,7 @@ impl Inner {
             return;
         };
         if let Some(perf_map) = &self.perf_map {
-            perf_map.add(address, code.len(), self.ram.base() + request.offset);
+            perf_map.add("guest", address, code.len(), self.ram.base() + request.offset);
         }
         {
             let mut statistics = lock(&self.statistics);
@@ -541,13 +809,15 @@ impl Inner {
             statistics.code_bytes += code.len() as u64;
             statistics.nanoseconds += start.elapsed().as_nanos() as u64;
         }
+        let start = (request.offset % PAGE_SIZE) as i64;
         let installed = Arc::new(Installed {
-            code: address,
             pages: region.pages,
-            start: (request.offset % PAGE_SIZE) as i64,
+            entries: Box::new([(start, address)]),
+            start,
             key: (request.offset, request.mode),
             links,
             targets,
+            unit: None,
             _sites: sites,
         });
         self.install(&installed, generation);
@@ -584,7 +854,7 @@ impl Inner {
         if !fresh || self.gate.generation() != generation {
             return;
         }
-        registry.regions.entry(region.key).or_default().push(region.clone());
+        registry.of_kind(region).entry(region.key).or_default().push(region.clone());
         for page in &region.pages {
             registry.by_page.entry(page.offset / PAGE_SIZE).or_default().push(region.clone());
         }
@@ -613,12 +883,13 @@ impl Inner {
         }
         let mut registry = lock(&self.registry);
         registry.regions.clear();
+        registry.units.clear();
         registry.by_page.clear();
         registry.by_links.clear();
         registry.incoming.clear();
         arena.clear();
         let mut numbers = lock(&self.ranges);
-        *numbers = Numbers { round: numbers.round + 1, taken: 0 };
+        *numbers = Numbers { round: numbers.round + 1, taken: 0, counters: 0 };
         drop(numbers);
         // The arena held them before.
         if let Err(error) = self.place_stubs(&mut arena) {
@@ -637,7 +908,7 @@ impl CodeListener for Inner {
     fn code_changed(&self, page: u64) {
         let mut registry = lock(&self.registry);
         let Some(stale) = registry.by_page.remove(&(page / PAGE_SIZE)) else { return };
-        let unlinked = self.unlinked.load(Ordering::Acquire);
+        let (unlinked, hot) = (self.unlinked.load(Ordering::Acquire), self.hot.load(Ordering::Acquire));
         let now = Instant::now();
         // Where the regions start: some only reach into the page.
         let starts: HashSet<u64> = stale.iter().map(|region| region.key.0 / PAGE_SIZE).collect();
@@ -646,10 +917,11 @@ impl CodeListener for Inner {
             registry.rests.insert(start, rest);
         }
         for region in &stale {
-            for (from, index) in registry.incoming.remove(&region.code).into_iter().flatten() {
-                from.links[index].store(unlinked, Ordering::Release);
+            for (from, index) in registry.incoming.remove(&(Arc::as_ptr(region) as usize)).into_iter().flatten() {
+                let way = if index < from.hot_links() { hot } else { unlinked };
+                from.links[index].store(way, Ordering::Release);
             }
-            if let Some(regions) = registry.regions.get_mut(&region.key) {
+            if let Some(regions) = registry.of_kind(region).get_mut(&region.key) {
                 regions.retain(|other| !Arc::ptr_eq(other, region));
             }
         }

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 
 use super::jumps::Jump;
 use crate::Hart;
-use crate::hart_box::RANGES_OFFSET;
+use crate::hart_box::{COUNTERS, COUNTERS_OFFSET, Entries, RANGES_OFFSET};
 use crate::isa::{FloatOp, Format, Helper, Insn};
 use crate::lockstep::Logged;
 use crate::ranges::Range;
@@ -14,6 +14,9 @@ use crate::tlb::Entry;
 /// The budget that is kept back: translated code looks at it at loop heads and entries only, and runs at most a
 /// region's length between two looks.
 pub(super) const RESERVE: i64 = super::region::MOST_INSTRUCTIONS as i64 + 12;
+
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(super::baseline::MOST_INSTRUCTIONS <= super::region::MOST_INSTRUCTIONS);
 
 /// The functions that translated code calls, by address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,23 @@ pub(super) enum Service {
     CarrylessHigh,
     /// Moves the flags that have accrued on the host to the hart's.
     AccrueFlags,
+    /// The host's address of what accesses of baseline code share.
+    Run,
+    /// The routines of [`super::baseline`].
+    BaselineLoadByte,
+    BaselineLoadHalf,
+    BaselineLoadWord,
+    BaselineLoadDouble,
+    BaselineStoreByte,
+    BaselineStoreHalf,
+    BaselineStoreWord,
+    BaselineStoreDouble,
+    BaselineLoadRun,
+    BaselineStoreRun,
+    BaselineEnter,
+    BaselineTrap,
+    BaselineInterpret,
+    BaselineContinue,
     /// Where jumps go that miss the first slot of the jump cache ([`super::translate::unlinked_function`]).
     Unlinked,
 }
@@ -77,6 +97,8 @@ pub(crate) struct State {
     pub(super) services: [u64; SERVICES],
     /// Where results that only matter for their floating-point flags go.
     pub(super) discarded: u64,
+    /// How often baseline code may still go each way before it asks for a region ([`super::baseline`]).
+    pub(crate) counters: Entries<i32>,
     /// A panic that a service caught, on its way to the engine.
     pub(super) panic: Option<Box<dyn Any + Send>>,
     /// Slow paths taken by memory accesses.
@@ -101,6 +123,7 @@ impl Default for State {
             log_last: 0,
             services: [0; SERVICES],
             discarded: 0,
+            counters: Entries::default(),
             panic: None,
             slow_accesses: 0,
             helped: 0,
@@ -130,6 +153,7 @@ pub(super) mod offset {
 
     // A displacement reaches all of them.
     const _: () = assert!(RANGES_OFFSET + crate::ranges::RANGES * size_of::<Range>() < i32::MAX as usize);
+    const _: () = assert!(COUNTERS_OFFSET + COUNTERS * size_of::<i32>() < i32::MAX as usize);
 
     const fn of(offset: usize) -> i32 {
         assert!(offset < i32::MAX as usize);

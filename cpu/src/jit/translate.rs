@@ -43,6 +43,8 @@ pub(super) mod result {
     pub const TRAP: i64 = 1;
     /// A helper has run that may have changed anything; go on at the hart's `pc`.
     pub const EXIT: i64 = 3;
+    /// Set in the address of a link: baseline code at the hart's `pc` has got hot.
+    pub const HOT: i64 = 1;
     /// The instruction at the hart's `pc` makes an access that only the interpreter can. One more than [`TRAP`].
     pub const INTERPRET: i64 = TRAP + 1;
 }
@@ -1224,6 +1226,29 @@ pub(super) fn unlinked_function(isa: &dyn TargetIsa, context: &mut FunctionBuild
     function
 }
 
+/// Where the links of baseline code's counters lead until they lead to a region: to the region that the jump cache has for
+/// such ways, and on a miss to the engine with the link's address, made odd.
+pub(super) fn hot_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
+    let mut function = Function::with_name_signature(Default::default(), region_signature());
+    let memory = Memory::new(&mut function);
+    let mut b = FunctionBuilder::new(&mut function, context);
+    let signature = b.import_signature(region_signature());
+    let label = b.create_block();
+    b.append_block_params_for_function_params(label);
+    b.switch_to_block(label);
+    let p = b.block_params(label).to_vec();
+    let parameters = [p[parameter::HART], p[parameter::PC], p[parameter::LINK], p[parameter::LEFT]];
+    let miss = Probe { memory, signature, parameters }.hot(&mut b);
+    b.switch_to_block(miss);
+    b.ins().store(memory.hart, p[parameter::PC], p[parameter::HART], offset::PC);
+    b.ins().store(memory.hart, p[parameter::LEFT], p[parameter::HART], offset::LEFT);
+    let link = b.ins().bor_imm_s(p[parameter::LINK], result::HOT);
+    b.ins().return_(&[link]);
+    b.seal_all_blocks();
+    b.finalize(isa.frontend_config());
+    function
+}
+
 /// The numbers of the bits of a set.
 pub(super) fn bits(mut set: u64) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
@@ -1631,9 +1656,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn fence(&mut self, i: &Insn) {
-        // Bits of the predecessor and successor sets: output and write, input and read.
-        let orders_store_load = i.raw >> 24 & 0b0101 != 0 && i.raw >> 20 & 0b1010 != 0;
-        if orders_store_load || !self.host.total_store_order {
+        if i.orders_stores_before_loads() || !self.host.total_store_order {
             self.b.ins().fence();
         } else {
             // For the host nothing, for the optimiser a fence.

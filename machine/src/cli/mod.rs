@@ -79,10 +79,14 @@ struct Processor {
     #[arg(long, value_enum, default_value_t)]
     engine: Engine,
 
-    /// How often code is interpreted before it is compiled; 1 compiles before the first execution
+    /// How often code runs before it is compiled with optimisation; 1 compiles before the first execution
     #[arg(long, value_name = "N", default_value_t = JitOptions::default().threshold,
         value_parser = clap::value_parser!(u32).range(1..))]
     jit_threshold: u32,
+
+    /// How often code is interpreted before quick code is made of it, which runs until it is compiled; off for none
+    #[arg(long, value_name = "N|off", default_value = "64", value_parser = baseline_threshold)]
+    jit_baseline: BaselineThreshold,
 
     /// Most memory for compiled code
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = size::parse)]
@@ -99,11 +103,12 @@ struct Processor {
 
 impl Default for Processor {
     fn default() -> Self {
-        let JitOptions { threshold, cache_size, .. } = JitOptions::default();
+        let JitOptions { threshold, baseline_threshold, cache_size, .. } = JitOptions::default();
         Self {
             cpu: ExtensionSet::implemented(),
             engine: Engine::default(),
             jit_threshold: threshold,
+            jit_baseline: BaselineThreshold(baseline_threshold),
             jit_cache: cache_size as u64,
             perf_map: false,
             lockstep: false,
@@ -127,12 +132,25 @@ impl Processor {
             Engine::Interpreter => Ok(EngineKind::Interpreter),
             Engine::Jit => Ok(EngineKind::Jit(JitOptions {
                 threshold: self.jit_threshold,
+                baseline_threshold: self.jit_baseline.0,
                 cache_size: usize::try_from(self.jit_cache)?,
                 perf_map: self.perf_map,
                 lockstep: self.lockstep,
                 ..JitOptions::default()
             })),
         }
+    }
+}
+
+/// [`JitOptions::baseline_threshold`], as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct BaselineThreshold(Option<u32>);
+
+fn baseline_threshold(text: &str) -> Result<BaselineThreshold, String> {
+    match text.parse() {
+        Ok(threshold) if threshold > 0 => Ok(BaselineThreshold(Some(threshold))),
+        _ if text == "off" => Ok(BaselineThreshold(None)),
+        _ => Err("a number from 1 on, or off".to_string()),
     }
 }
 

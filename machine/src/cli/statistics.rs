@@ -56,14 +56,26 @@ impl fmt::Display for Statistics {
         writeln!(f, "entries of code         {}", jit.entries)?;
         writeln!(
             f,
-            "exits of code           {} traps, {} helpers, {} links, {} events, {} accesses, {} misses of the jump cache",
-            jit.exits_trap, jit.exits_helper, jit.exits_link, jit.exits_event, jit.exits_access, jit.exits_miss
+            "exits of code           {} traps, {} helpers, {} links, {} events, {} accesses, {} misses of the jump cache, {} hot",
+            jit.exits_trap,
+            jit.exits_helper,
+            jit.exits_link,
+            jit.exits_event,
+            jit.exits_access,
+            jit.exits_miss,
+            jit.exits_hot
         )?;
         let seconds = compiler.nanoseconds as f64 / 1e9;
         writeln!(
             f,
             "compiled                {} regions of {} instructions in all, {} bytes of code, in {seconds:.2} s",
             compiler.regions, compiler.instructions, compiler.code_bytes
+        )?;
+        let seconds = compiler.unit_nanoseconds as f64 / 1e9;
+        writeln!(
+            f,
+            "baseline code           {} units of {} instructions in all, {} bytes of code, in {seconds:.2} s",
+            compiler.units, compiler.unit_instructions, compiler.unit_bytes
         )?;
         writeln!(
             f,

@@ -14,6 +14,21 @@ fn random_programs_are_the_same_step_by_step() {
 }
 
 #[test]
+fn a_store_conditional_that_traps_keeps_the_reservation() {
+    // Of what traps, nothing is repeated: it may have changed nothing.
+    for kind in [EngineKind::Interpreter, lockstep(1)] {
+        let mut machine = Machine::new(kind);
+        let source = "lr.w a0, (t0)\nsc.w a1, a2, (x0)";
+        machine.ram.write(CODE, &assemble(source, CODE, &ExtensionSet::implemented()).unwrap().bytes).unwrap();
+        machine.load(BASE, &[0x1050_0073]); // wfi
+        machine.hart.write_csr(0x305, BASE).unwrap(); // mtvec
+        machine.hart.set_x(5, DATA);
+        assert_eq!(machine.run(100), Stop::WaitForInterrupt);
+        assert_eq!(machine.hart.reservation.offset, DATA - BASE);
+    }
+}
+
+#[test]
 fn steady_loops_are_the_same_step_by_step() {
     compare_steady_loops(lockstep(1));
 }

@@ -1,0 +1,49 @@
+//! Baseline code: the same as interpreted, alone and together with regions that take over from it.
+
+use super::*;
+
+/// Baseline code from the first execution on; regions once its counters have run out so often.
+fn baseline(threshold: u32) -> EngineKind {
+    EngineKind::Jit(JitOptions { threshold, baseline_threshold: Some(1), cache_size: 8 << 20, ..JitOptions::default() })
+}
+
+/// Baseline code alone.
+const ALONE: u32 = u32::MAX;
+
+#[test]
+fn random_programs_do_the_same() {
+    compare_random_programs(baseline(ALONE));
+    compare_random_programs(baseline(2));
+}
+
+#[test]
+fn loops_do_the_same() {
+    compare_steady_loops(baseline(ALONE));
+    compare_steady_loops(baseline(2));
+}
+
+#[test]
+fn system_instructions_do_the_same() {
+    compare_system_instructions(baseline(ALONE));
+    compare_system_instructions(baseline(2));
+}
+
+#[test]
+fn accesses_follow_their_mappings() {
+    for threshold in [ALONE, 2] {
+        accesses_follow_mappings(baseline(threshold), crate::Privilege::Supervisor, Tables::GLOBAL, false);
+        accesses_follow_mappings(baseline(threshold), crate::Privilege::User, Tables::USER, false);
+    }
+}
+
+#[test]
+fn code_runs_in_it() {
+    let mut machine = Machine::new(baseline(ALONE));
+    machine.load(CODE, COUNTDOWN);
+    machine.run(4 << 20);
+    let statistics = machine.statistics();
+    let all = statistics.translated + statistics.interpreted;
+    assert_eq!(all, 4 << 20);
+    assert!(statistics.translated * 100 >= all * 99, "{statistics:?}");
+    assert_eq!(machine.hart.pc, CODE + 28);
+}

@@ -43,7 +43,7 @@ pub struct Block {
     /// The number of regions installed when one was last looked for.
     #[cfg(feature = "jit")]
     pub installs: u64,
-    /// The one that was found.
+    /// What was found.
     #[cfg(feature = "jit")]
     pub region: Option<crate::jit::FoundCode>,
 }

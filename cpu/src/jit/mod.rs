@@ -315,15 +315,11 @@ impl Jit {
         if !self.interpreter.blocks.has_jump(hart.pc)
             && left > RESERVE as u64
             && self.shared.options().baseline_threshold.is_some()
-            && let Some((found, installs)) = self.installed(hart)
+            && let Some(found) = self.installed(hart)
             && self.step_inside(hart, presence)
         {
-            if self.shared.installs() == installs {
-                self.jumps.insert(hart.pc, context, found.1, |other| block::same_epoch(other, context));
-                if let Some(link) = link.take() {
-                    self.shared.link(link, &found);
-                }
-                return Step::Run(found.1);
+            if let Some(code) = self.enter_first(hart, context, &found, link) {
+                return Step::Run(code);
             }
             presence.leave();
         }
@@ -334,31 +330,36 @@ impl Jit {
             && left > RESERVE as u64
             && self.step_inside(hart, presence)
         {
-            // The region is good for the generation that it was found in, or is gone by now.
-            let alive = self.shared.installs() == self.interpreter.blocks.get(index).installs;
-            if alive {
-                let is_alive = |other| block::same_epoch(other, context);
-                match &mut hart.lockstep {
-                    // Regions do not lead to each other.
-                    Some(lockstep) => lockstep.set_code(found.0.pages.iter().map(|page| (page.offset, page.version))),
-                    None => {
-                        self.jumps.insert(hart.pc, context, found.1, is_alive);
-                        if let Some(link) = link.take() {
-                            self.shared.link(link, &found);
-                        }
-                    }
-                }
-                return Step::Run(found.1);
+            if let Some(code) = self.enter_first(hart, context, &found, link) {
+                return Step::Run(code);
             }
             presence.leave();
         }
         Step::Interpret(found)
     }
 
-    /// Code for the hart's `pc` that any hart has had compiled, whether this one has interpreted it or not, and the number
-    /// of installations that it is good for.
+    /// The address of code that was found, for a hart that is inside, where it is known to jumps from now on; `None` if it is
+    /// of a generation that is gone.
+    fn enter_first(&mut self, hart: &mut Hart, context: u64, found: &FoundCode, link: &mut Option<u64>) -> Option<u64> {
+        if found.generation != self.generation {
+            return None;
+        }
+        match &mut hart.lockstep {
+            // Regions do not lead to each other.
+            Some(lockstep) => lockstep.set_code(found.of.pages.iter().map(|page| (page.offset, page.version))),
+            None => {
+                self.jumps.insert(hart.pc, context, found.code, |other| block::same_epoch(other, context));
+                if let Some(link) = link.take() {
+                    self.shared.link(link, found);
+                }
+            }
+        }
+        Some(found.code)
+    }
+
+    /// Code for the hart's `pc` that any hart has had compiled, whether this one has interpreted it or not.
     #[cold]
-    fn installed(&self, hart: &mut Hart) -> Option<(FoundCode, u64)> {
+    fn installed(&self, hart: &mut Hart) -> Option<FoundCode> {
         let pc = hart.pc;
         if pc & hart.instruction_alignment() != 0 || hart.bears_breakpoint(pc) {
             return None;
@@ -369,10 +370,9 @@ impl Jit {
             hart.translate(pc, 2, Access::Execute).ok()?;
         }
         let page = hart.executed_page(pc)?;
-        let installs = self.shared.installs();
         let found = self.shared.find(page + pc % PAGE_SIZE, Mode::of(hart), |region| is_valid(hart, region))?;
         hart.note_execution(pc);
-        Some((found, installs))
+        Some(found)
     }
 
     /// Marks the hart as inside of translated code, unless all of it is being given up.
@@ -398,7 +398,7 @@ impl Jit {
         if let Some(page) = page {
             let (offset, mode) = (page + hart.pc % PAGE_SIZE, Mode::of(hart));
             if let Some(region) = self.shared.find_region(offset, mode, |region| is_valid(hart, region)) {
-                self.jumps.insert_hot(hart.pc, context, region.1);
+                self.jumps.insert_hot(hart.pc, context, region.code);
                 self.shared.link(link, &region);
                 return;
             }
@@ -422,18 +422,19 @@ impl Jit {
         if hart.bears_breakpoint(hart.pc) {
             return None;
         }
-        let installs = self.shared.installs();
+        let (generation, installs) = (self.shared.gate().generation(), self.shared.installs());
         let block = self.interpreter.blocks.get_mut(index);
         let (offset, mode, heat, asks_at) = (block.offset, block.mode, block.heat, block.asks_at);
-        if block.installs != installs || block.region.is_some() {
-            let known = block.region.take().filter(|_| block.installs == installs);
-            block.installs = installs;
-            let found = match known {
-                Some(found) if is_valid(hart, &found.0) => Some(found),
-                _ => self.shared.find(offset, mode, |region| is_valid(hart, region)),
-            };
+        if let Some(found) = block.region.take()
+            && found.generation == generation
+            && is_valid(hart, &found.of)
+        {
+            self.interpreter.blocks.get_mut(index).region = Some(found.clone());
+            return Some(found);
+        }
+        if self.interpreter.blocks.get(index).installs != installs {
+            let found = self.look_up(hart, index);
             if found.is_some() {
-                self.interpreter.blocks.get_mut(index).region = found.clone();
                 self.interpreter.blocks.forget_jump(hart.pc);
                 return found;
             }
@@ -446,22 +447,11 @@ impl Jit {
             self.prepare_pages(hart, offset);
             let request = self.asked(hart, offset, mode);
             self.shared.compile_now(&request);
-            // Read before the search, so that what is found is not taken for alive after it was given up.
-            let installs = self.shared.installs();
-            let found = self.shared.find(offset, mode, |region| is_valid(hart, region));
-            let block = self.interpreter.blocks.get_mut(index);
-            block.installs = installs;
-            block.region = found.clone();
-            return found;
+            return self.look_up(hart, index);
         }
         if self.shared.options().baseline_threshold == Some(1) && !mode.masks_pointers() {
             self.shared.compile_unit_now(&self.asked(hart, offset, mode));
-            let installs = self.shared.installs();
-            let found = self.shared.find(offset, mode, |region| is_valid(hart, region));
-            let block = self.interpreter.blocks.get_mut(index);
-            block.installs = installs;
-            block.region = found.clone();
-            return found;
+            return self.look_up(hart, index);
         }
         // Asked for when it gets hot, and again each time that it has become twice as hot.
         if heat >= asks_at {
@@ -479,6 +469,18 @@ impl Jit {
             }
         }
         None
+    }
+
+    /// Looks for the code of a block, and notes it there.
+    fn look_up(&mut self, hart: &mut Hart, index: u32) -> Option<FoundCode> {
+        // Read before the search, so that what comes meanwhile is looked for once more.
+        let installs = self.shared.installs();
+        let block = self.interpreter.blocks.get(index);
+        let found = self.shared.find(block.offset, block.mode, |region| is_valid(hart, region));
+        let block = self.interpreter.blocks.get_mut(index);
+        block.installs = installs;
+        block.region = found.clone();
+        found
     }
 
     /// Makes sure that writes to the page of a block are heard of.

@@ -69,7 +69,7 @@ impl Default for JitOptions {
     fn default() -> Self {
         Self {
             threshold: 4000,
-            baseline_threshold: Some(64),
+            baseline_threshold: Some(200),
             cache_size: 64 << 20,
             threads: 1,
             perf_map: false,
@@ -106,7 +106,9 @@ const LONGEST_REST: Duration = Duration::from_secs(1);
 /// A translated region, or a unit of baseline code.
 pub(crate) struct Installed {
     pub(super) pages: Vec<Page>,
-    /// The ways in: their distances from the start of the first page, in order, and host addresses. A region has one.
+    /// Host address of a region's entry.
+    code: u64,
+    /// The ways into a unit: their distances from the start of the page, in order, and host addresses.
     entries: Box<[(i64, u64)]>,
     /// What `targets` are distances from, as a distance from the start of the page.
     start: i64,
@@ -134,6 +136,9 @@ struct Counters {
 impl Installed {
     /// The host's address of the code for a place in its first page.
     fn entry(&self, place: i64) -> Option<u64> {
+        if !self.is_unit() {
+            return (place == self.start).then_some(self.code);
+        }
         let index = self.entries.binary_search_by_key(&place, |(place, _)| *place).ok()?;
         self.entries.get(index).map(|(_, code)| *code)
     }
@@ -148,18 +153,26 @@ impl Installed {
     }
 }
 
-/// Code that was found, and the host's address of the entry.
-pub(crate) type FoundCode = (Arc<Installed>, u64);
+/// Code that was found.
+#[derive(Clone)]
+pub(crate) struct FoundCode {
+    /// The region or unit.
+    pub(super) of: Arc<Installed>,
+    /// The host's address of the entry.
+    pub(super) code: u64,
+    /// The [`Gate::generation`] that it is good for, or an older one.
+    pub(super) generation: u64,
+}
 
-/// Regions, or units, by their keys.
-type ByKey = HashMap<(u64, Mode), Vec<Arc<Installed>>, BuildHasherDefault<KeyHasher>>;
+/// What there is by offset in RAM and mode.
+type ByKey<T> = HashMap<(u64, Mode), T, BuildHasherDefault<KeyHasher>>;
 
 /// What the machine's harts have had compiled.
 #[derive(Default)]
 struct Registry {
-    regions: ByKey,
-    /// Units by the offset in RAM of their page.
-    units: ByKey,
+    regions: ByKey<Vec<Arc<Installed>>>,
+    /// Units by each of their entries, with its address.
+    units: ByKey<(Arc<Installed>, u64)>,
     by_page: HashMap<u64, Vec<Arc<Installed>>>,
     /// Regions by the address of their first link.
     by_links: BTreeMap<u64, Arc<Installed>>,
@@ -215,15 +228,46 @@ impl Seen {
 }
 
 impl Registry {
-    /// Where regions, or units, are by their keys.
-    fn of_kind(&mut self, installed: &Installed) -> &mut ByKey {
-        if installed.is_unit() { &mut self.units } else { &mut self.regions }
+    /// Makes it be found.
+    fn add(&mut self, installed: &Arc<Installed>) {
+        let (offset, mode) = installed.key;
+        if installed.is_unit() {
+            for (place, code) in &installed.entries {
+                self.units.insert((offset + *place as u64, mode), (installed.clone(), *code));
+            }
+        } else {
+            self.regions.entry(installed.key).or_default().push(installed.clone());
+        }
     }
 
-    /// Whether it is still installed.
-    fn has(&mut self, installed: &Arc<Installed>) -> bool {
-        let found = |other: &Arc<Installed>| Arc::ptr_eq(other, installed);
-        self.of_kind(installed).get(&installed.key).is_some_and(|others| others.iter().any(found))
+    /// Makes it be found no more.
+    fn remove(&mut self, installed: &Arc<Installed>) {
+        let (offset, mode) = installed.key;
+        if installed.is_unit() {
+            for (place, _) in &installed.entries {
+                let key = (offset + *place as u64, mode);
+                if self.units.get(&key).is_some_and(|(other, _)| Arc::ptr_eq(other, installed)) {
+                    self.units.remove(&key);
+                }
+            }
+        } else if let Some(regions) = self.regions.get_mut(&installed.key) {
+            regions.retain(|other| !Arc::ptr_eq(other, installed));
+        }
+    }
+
+    /// Whether it is found.
+    fn has(&self, installed: &Arc<Installed>) -> bool {
+        let (offset, mode) = installed.key;
+        match installed.entries.first() {
+            Some((place, _)) => {
+                let found = self.units.get(&(offset + *place as u64, mode));
+                found.is_some_and(|(other, _)| Arc::ptr_eq(other, installed))
+            }
+            None => {
+                let found = |other: &Arc<Installed>| Arc::ptr_eq(other, installed);
+                self.regions.get(&installed.key).is_some_and(|others| others.iter().any(found))
+            }
+        }
     }
 
     /// Whose a link is, and its number there.
@@ -345,6 +389,20 @@ fn target(level: &str) -> Result<OwnedTargetIsa, JitError> {
     }
     let builder = cranelift_native::builder().map_err(|e| error(&e))?;
     builder.finish(settings::Flags::new(flags)).map_err(|e| error(&e))
+}
+
+/// Has the calling thread come after the harts' where there are not processors enough for all: these have baseline code
+/// to run meanwhile.
+fn give_way() {
+    #[cfg(target_os = "linux")]
+    {
+        /// About a tenth of what a hart gets.
+        const NICE: i32 = 10;
+        // There, the priority of a process without a name is the calling thread's.
+        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+            tracing::debug!(%error, "the compiler competes with the harts");
+        }
+    }
 }
 
 /// Makes one function's code; `None` if the compiler refuses it or it refers to anything by address.
@@ -484,8 +542,31 @@ impl JitShared {
     }
 
     /// The code for an offset in RAM in a mode: a region if there is one, else a unit's.
-    pub(super) fn find(&self, offset: u64, mode: Mode, mut valid: impl FnMut(&Installed) -> bool) -> Option<FoundCode> {
-        self.find_region(offset, mode, &mut valid).or_else(|| self.find_unit(offset, mode, valid))
+    pub(super) fn find(
+        &self,
+        offset: u64,
+        mode: Mode,
+        mut valid: impl FnMut(&Installed) -> bool,
+    ) -> Option<FoundCode> {
+        // Read before the search, so that what is found is not taken for alive after it was given up.
+        let generation = self.inner.gate.generation();
+        let (first, unit) = {
+            let registry = lock(&self.inner.registry);
+            let key = (offset, mode);
+            (registry.regions.get(&key).and_then(|regions| regions.first()).cloned(), registry.units.get(&key).cloned())
+        };
+        let found = |of: Arc<Installed>, code| Some(FoundCode { of, code, generation });
+        if let Some(region) = first {
+            if valid(&region) {
+                let code = region.code;
+                return found(region, code);
+            }
+            if let Some(other) = self.find_region(offset, mode, &mut valid) {
+                return Some(other);
+            }
+        }
+        let (unit, code) = unit?;
+        if valid(&unit) { found(unit, code) } else { None }
     }
 
     /// The region that starts at an offset in RAM in a mode.
@@ -495,21 +576,11 @@ impl JitShared {
         mode: Mode,
         mut valid: impl FnMut(&Installed) -> bool,
     ) -> Option<FoundCode> {
+        let generation = self.inner.gate.generation();
         // One at a time, for whether a region is valid is not asked under the lock.
         let candidate = |number| lock(&self.inner.registry).regions.get(&(offset, mode))?.get(number).cloned();
-        let region = (0..).map_while(candidate).find(|region| valid(region))?;
-        let code = region.entry(region.start)?;
-        Some((region, code))
-    }
-
-    fn find_unit(&self, offset: u64, mode: Mode, mut valid: impl FnMut(&Installed) -> bool) -> Option<FoundCode> {
-        let place = offset % PAGE_SIZE;
-        let found = {
-            let registry = lock(&self.inner.registry);
-            let units = registry.units.get(&(offset - place, mode))?;
-            units.iter().find_map(|unit| Some((unit.clone(), unit.entry(place as i64)?)))?
-        };
-        valid(&found.0).then_some(found)
+        let of = (0..).map_while(candidate).find(|region| valid(region))?;
+        Some(FoundCode { code: of.code, of, generation })
     }
 
     /// Has a link lead to code that was found, if whoever may use the link may enter that: its pages are among those of
@@ -517,7 +588,7 @@ impl JitShared {
     pub(super) fn link(&self, link: u64, to: &FoundCode) {
         let mut registry = lock(&self.inner.registry);
         let Some((from, index)) = registry.owner(link) else { return };
-        let (to, code) = to;
+        let FoundCode { of: to, code, .. } = to;
         let Some(target) = from.targets.get(index) else { return };
         let place = from.start + target;
         let shift = place.div_euclid(PAGE_SIZE as i64);
@@ -637,6 +708,7 @@ impl Inner {
     }
 
     fn compile_requests(&self) {
+        give_way();
         let mut context = FunctionBuilderContext::new();
         while let Some(request) = self.next_request() {
             let known = lock(&self.registry).regions.get(&(request.offset, request.mode)).cloned();
@@ -683,9 +755,9 @@ impl Inner {
         let place = request.offset % PAGE_SIZE;
         let page = request.offset - place;
         let mut taken = Parcels::none();
-        if let Some(units) = lock(&self.registry).units.get(&(page, request.mode)) {
-            for (entry, _) in units.iter().flat_map(|unit| &unit.entries) {
-                taken.insert(*entry);
+        for installed in lock(&self.registry).by_page.get(&(page / PAGE_SIZE)).into_iter().flatten() {
+            if installed.key.1 == request.mode {
+                installed.entries.iter().for_each(|(entry, _)| taken.insert(*entry));
             }
         }
         if taken.contains(place as i64) {
@@ -729,6 +801,7 @@ impl Inner {
         let entries = compiled.entries.iter().map(|(start, distance)| (*start, address + u64::from(*distance)));
         let installed = Arc::new(Installed {
             pages: vec![unit.page],
+            code: address,
             entries: entries.collect(),
             start: 0,
             key: (page, request.mode),
@@ -812,7 +885,8 @@ impl Inner {
         let start = (request.offset % PAGE_SIZE) as i64;
         let installed = Arc::new(Installed {
             pages: region.pages,
-            entries: Box::new([(start, address)]),
+            code: address,
+            entries: Box::default(),
             start,
             key: (request.offset, request.mode),
             links,
@@ -854,7 +928,7 @@ impl Inner {
         if !fresh || self.gate.generation() != generation {
             return;
         }
-        registry.of_kind(region).entry(region.key).or_default().push(region.clone());
+        registry.add(region);
         for page in &region.pages {
             registry.by_page.entry(page.offset / PAGE_SIZE).or_default().push(region.clone());
         }
@@ -921,9 +995,7 @@ impl CodeListener for Inner {
                 let way = if index < from.hot_links() { hot } else { unlinked };
                 from.links[index].store(way, Ordering::Release);
             }
-            if let Some(regions) = registry.of_kind(region).get_mut(&region.key) {
-                regions.retain(|other| !Arc::ptr_eq(other, region));
-            }
+            registry.remove(region);
         }
         drop(registry);
         lock(&self.statistics).invalidated += stale.len() as u64;

@@ -85,7 +85,7 @@ struct Processor {
     jit_threshold: u32,
 
     /// How often code is interpreted before quick code is made of it, which runs until it is compiled; off for none
-    #[arg(long, value_name = "N|off", default_value = "64", value_parser = baseline_threshold)]
+    #[arg(long, value_name = "N|off", default_value = "200", value_parser = baseline_threshold)]
     jit_baseline: BaselineThreshold,
 
     /// Most memory for compiled code

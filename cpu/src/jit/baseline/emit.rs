@@ -597,7 +597,7 @@ impl Emitter<'_> {
     // Accesses.
 
     /// Has `rax` be a value.
-    fn to_rax(&mut self, value: V) {
+    fn put_in_rax(&mut self, value: V) {
         match value {
             V::Register(register) => self.a.copy(RAX, register),
             V::Sum(register, by) => self.a.address(RAX, at(register, by)),
@@ -639,7 +639,7 @@ impl Emitter<'_> {
         let first = self.add(base, V::Const(low));
         let (host, distance) = (self.allocate(), access.offset - low);
         let (run, place) = (routines::run_word(length, distance), self.place_and_count());
-        self.to_rax(first);
+        self.put_in_rax(first);
         if self.is_in_loop() {
             let (begin, back) = (self.a.label(), self.a.label());
             self.probe(length, access.store, begin);
@@ -1023,7 +1023,7 @@ impl Ops for Emitter<'_> {
             return Ok(V::Register(to));
         }
         let (to, place) = (self.allocate(), self.place_and_count());
-        self.to_rax(address);
+        self.put_in_rax(address);
         if self.is_in_loop() {
             let (begin, back) = (self.a.label(), self.a.label());
             self.probe(width.bytes() as i64, false, begin);
@@ -1044,7 +1044,7 @@ impl Ops for Emitter<'_> {
             return Ok(());
         }
         let place = self.place_and_count();
-        self.to_rax(address);
+        self.put_in_rax(address);
         if self.is_in_loop() {
             let (begin, back) = (self.a.label(), self.a.label());
             self.probe(width.bytes() as i64, true, begin);

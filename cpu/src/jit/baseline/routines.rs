@@ -40,7 +40,7 @@ pub(super) fn run(store: bool) -> Service {
 /// What such a routine is told in `rdx`: how many bytes accesses cover together, and how far the first is from the first of
 /// these.
 pub(super) fn run_word(span: i64, distance: i64) -> i64 {
-    span - 1 | distance << 16
+    (span - 1) | distance << 16
 }
 
 /// All of them.

@@ -8,7 +8,8 @@
 #   --build-only    stop after building
 #   --jobs N        programs at a time (default: the host's processors)
 #   --vervet FILE   the program under test (default: target/release/vervet)
-#   ENGINE          interpreter (the default), jit, jit:N (threshold N), or qemu (the judge: qemu-system-riscv64)
+#   ENGINE          interpreter (the default), jit, jit:N (threshold N), baseline (that alone, from the start), or qemu (the
+#                   judge: qemu-system-riscv64)
 #
 # The programs end up in target/riscv-tests/{newest,packaged}/isa. Needs a riscv64 cross compiler; tests/install-peers
 # installs all that is needed. Exits non-zero when any program fails on any engine.
@@ -32,7 +33,7 @@ while [ $# -gt 0 ]; do
 done
 [ ${#engines[@]} -gt 0 ] || engines=(interpreter)
 for engine in "${engines[@]}"; do
-    [[ $engine =~ ^(interpreter|jit|jit:[0-9]+|qemu)$ ]] || { echo "riscv-tests.sh: unknown engine $engine" >&2; exit 2; }
+    [[ $engine =~ ^(interpreter|jit|baseline|jit:[0-9]+|qemu)$ ]] || { echo "riscv-tests.sh: unknown engine $engine" >&2; exit 2; }
 done
 
 # Needs the draft P extension, which Vervet does not offer. (The hypervisor/ folders, which need H, are not rv64*.)
@@ -128,6 +129,7 @@ for engine in "${engines[@]}"; do
     echo "== $engine"
     case $engine in
         qemu) judge "${programs[@]}" || failed=1 ;;
+        baseline) "$vervet" test --jobs "$jobs" --engine jit --jit-baseline 1 --jit-threshold 4294967295 "${programs[@]}" || failed=1 ;;
         jit:*) "$vervet" test --jobs "$jobs" --engine jit --jit-threshold "${engine#jit:}" "${programs[@]}" || failed=1 ;;
         *) "$vervet" test --jobs "$jobs" --engine "$engine" "${programs[@]}" || failed=1 ;;
     esac

@@ -8,9 +8,11 @@ use tests::smp::{cross_hart, litmus};
 /// Far more time than anything needs, even on a busy host.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The engines under test: the JIT compiles everything before it runs.
-fn engines() -> [EngineKind; 2] {
-    [EngineKind::Interpreter, jit(1)]
+/// The engines under test: the JIT compiles everything before it runs, with optimisation or without.
+fn engines() -> [EngineKind; 3] {
+    let baseline =
+        JitOptions { threshold: 100, baseline_threshold: Some(1), cache_size: 8 << 20, ..JitOptions::default() };
+    [EngineKind::Interpreter, jit(1), EngineKind::Jit(baseline)]
 }
 
 fn jit(threshold: u32) -> EngineKind {

@@ -542,12 +542,7 @@ impl JitShared {
     }
 
     /// The code for an offset in RAM in a mode: a region if there is one, else a unit's.
-    pub(super) fn find(
-        &self,
-        offset: u64,
-        mode: Mode,
-        mut valid: impl FnMut(&Installed) -> bool,
-    ) -> Option<FoundCode> {
+    pub(super) fn find(&self, offset: u64, mode: Mode, mut valid: impl FnMut(&Installed) -> bool) -> Option<FoundCode> {
         // Read before the search, so that what is found is not taken for alive after it was given up.
         let generation = self.inner.gate.generation();
         let (first, unit) = {

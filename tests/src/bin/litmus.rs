@@ -36,8 +36,10 @@ fn main() -> anyhow::Result<ExitCode> {
         arguments.names.iter().map(named).collect::<Result<_, _>>()?
     };
     let jit = EngineKind::Jit(JitOptions { threshold: 1, ..JitOptions::default() });
+    let baseline =
+        EngineKind::Jit(JitOptions { threshold: u32::MAX, baseline_threshold: Some(1), ..JitOptions::default() });
     let (mut passed, mut failed) = (0, 0);
-    for (engine, name) in [(EngineKind::Interpreter, "interpreter"), (jit, "jit")] {
+    for (engine, name) in [(EngineKind::Interpreter, "interpreter"), (jit, "jit"), (baseline, "baseline")] {
         for test in &tests {
             let start = Instant::now();
             match run(test, engine, &arguments) {

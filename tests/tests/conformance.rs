@@ -13,7 +13,16 @@ fn engines() -> Vec<EngineKind> {
             JitOptions { threshold, baseline_threshold: Some(1), cache_size: 8 << 20, ..JitOptions::default() };
         EngineKind::Jit(options)
     };
-    vec![EngineKind::Interpreter, jit(20), jit(1), EngineKind::Jit(lockstep), baseline(u32::MAX), baseline(2)]
+    let both = JitOptions { threshold: 20, baseline_threshold: Some(1), ..lockstep };
+    vec![
+        EngineKind::Interpreter,
+        jit(20),
+        jit(1),
+        EngineKind::Jit(lockstep),
+        EngineKind::Jit(both),
+        baseline(u32::MAX),
+        baseline(2),
+    ]
 }
 
 fn run(name: &str) {

@@ -397,13 +397,20 @@ impl Jit {
         let page = hart.executed_page(hart.pc).filter(|_| !hart.bears_breakpoint(hart.pc));
         if let Some(page) = page {
             let (offset, mode) = (page + hart.pc % PAGE_SIZE, Mode::of(hart));
-            if let Some(region) = self.shared.find_region(offset, mode, |region| is_valid(hart, region)) {
+            let region = self.shared.find_region(offset, mode, |region| is_valid(hart, region));
+            if hart.lockstep.is_some() {
+                // Code does not lead to other code: the block is looked up again.
+                if let (Some(_), Ok(Found::Kept(index))) = (&region, self.interpreter.blocks.find(hart)) {
+                    let block = self.interpreter.blocks.get_mut(index);
+                    (block.region, block.installs) = (None, 0);
+                }
+            } else if let Some(region) = &region {
                 self.jumps.insert_hot(hart.pc, context, region.code);
-                self.shared.link(link, &region);
+                self.shared.link(link, region);
                 return;
             }
             // The first time that it leaves it has just begun to count.
-            if rounds > 1 && self.shared.is_at_rest(offset) {
+            if region.is_none() && rounds > 1 && self.shared.is_at_rest(offset) {
                 self.shared.note_seen(self.interpreter.blocks.take_decoded());
                 let request = self.asked(hart, offset, mode);
                 self.shared.request(request, threshold.saturating_mul(rounds));

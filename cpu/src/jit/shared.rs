@@ -431,7 +431,7 @@ impl JitShared {
     /// # Errors
     /// This host has no back end, no executable memory or no threads for it.
     pub fn new(ram: &Ram, configuration: &Configuration, options: JitOptions) -> Result<Arc<Self>, JitError> {
-        let has_baseline = baseline::is_supported() && options.threshold != 1 && !options.lockstep;
+        let has_baseline = baseline::is_supported() && options.threshold != 1;
         let options = JitOptions { baseline_threshold: options.baseline_threshold.filter(|_| has_baseline), ..options };
         let plain = target("none")?;
         let has = |name: &str| plain.isa_flags().iter().any(|flag| flag.name == name && flag.as_bool() == Some(true));
@@ -682,7 +682,7 @@ impl Inner {
         #[cfg(target_arch = "x86_64")]
         {
             let place = |(service, code): (Service, Vec<u8>)| Some((service, arena.place(&code)?));
-            let placed = baseline::routines().into_iter().map(place).collect::<Option<_>>();
+            let placed = baseline::routines(self.host.logs).into_iter().map(place).collect::<Option<_>>();
             *lock(&self.routines) = placed.ok_or_else(|| JitError::Host("its routines do not fit".into()))?;
         }
         Ok(())
@@ -772,7 +772,7 @@ impl Inner {
         let way = |index| AtomicU64::new(if index < blocks { hot } else { unlinked });
         let links: Box<[AtomicU64]> = (0..3 * blocks).map(way).collect();
         let base = links.as_ptr() as u64;
-        let compiled = catch_unwind(AssertUnwindSafe(|| baseline::compile(&unit, base, counters)));
+        let compiled = catch_unwind(AssertUnwindSafe(|| baseline::compile(&unit, base, counters, self.host.logs)));
         let Ok(compiled) = compiled else {
             lock(&self.statistics).failed += 1;
             return;

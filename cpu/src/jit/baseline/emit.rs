@@ -125,12 +125,13 @@ pub(in crate::jit) struct Compiled {
 
 /// Compiles a unit. Its links are words from `links` on: one for each block, then two for each. So are its counters, one
 /// for each block.
-pub(in crate::jit) fn compile(unit: &Unit, links: LinkBase, counters: usize) -> Compiled {
+pub(in crate::jit) fn compile(unit: &Unit, links: LinkBase, counters: usize, logs: bool) -> Compiled {
     let mut assembler = Assembler::default();
     let labels = unit.blocks.iter().map(|_| assembler.label()).collect();
     let mut emitter = Emitter {
         a: assembler,
         unit,
+        logs,
         link_base: links,
         counters,
         labels,
@@ -175,6 +176,8 @@ struct Group {
 struct Emitter<'a> {
     a: Assembler,
     unit: &'a Unit,
+    /// Whether routines make all accesses, one by one.
+    logs: bool,
     link_base: LinkBase,
     counters: usize,
     /// Where blocks go on that come from within.
@@ -619,12 +622,12 @@ impl Emitter<'_> {
 
     /// Whether the block runs so often that what it does is worth longer code.
     fn is_in_loop(&self) -> bool {
-        self.unit.blocks[self.block].is_in_loop
+        self.unit.blocks[self.block].is_in_loop && !self.logs
     }
 
     /// Where on the host the current access is, if it shares a check with others.
     fn shared(&mut self) -> Option<(Register, i32)> {
-        let access = self.op.effects.access?;
+        let access = self.op.effects.access.filter(|_| !self.logs)?;
         let end = access.offset + access.width.bytes() as i64;
         let known = self.groups.iter().find(|group| {
             (group.base, group.store) == (access.base, access.store) && group.low <= access.offset && end <= group.high

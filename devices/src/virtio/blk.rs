@@ -1021,7 +1021,7 @@ mod tests {
         let content: Vec<u8> = (0..4 << 20).map(|i: u32| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
         std::fs::write(&base, &content).unwrap();
         let overlay = folder.path().join("overlay");
-        crate::backend::disk::qcow2::create_overlay(&overlay, &base, Some(Format::Raw), None).unwrap();
+        crate::backend::disk::create::overlay(&overlay, &base, Some(Format::Raw), None, false).unwrap();
         let raw = folder.path().join("raw");
         std::fs::copy(&base, &raw).unwrap();
         for (path, format) in [(raw, Format::Raw), (overlay, Format::Qcow2)] {

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::packages::Source;
-use super::size;
+use super::{interrupt, size};
 use crate::image::{AuthorizedKeys, BootLoader, Debian, Image, Parts, Progress, Store, UserName};
 
 /// A system known by name.
@@ -162,23 +162,8 @@ pub fn default_debian(store: &Store, source: &Source) -> anyhow::Result<()> {
 fn build(debian: &Debian, path: &std::path::Path) -> anyhow::Result<()> {
     let parts = Parts::fetch(debian)?;
     let stop = Arc::new(AtomicBool::new(false));
-    stop_by_signals(&stop)?;
+    interrupt::raise(&stop)?;
     parts.build(path, &Shown::default(), &stop)?;
-    Ok(())
-}
-
-/// The first signal that would end the process has the build put its things away, a second one ends it.
-#[cfg(unix)]
-fn stop_by_signals(stop: &Arc<AtomicBool>) -> std::io::Result<()> {
-    for signal in signal_hook::consts::TERM_SIGNALS {
-        signal_hook::flag::register_conditional_default(*signal, stop.clone())?;
-        signal_hook::flag::register(*signal, stop.clone())?;
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn stop_by_signals(_: &Arc<AtomicBool>) -> std::io::Result<()> {
     Ok(())
 }
 

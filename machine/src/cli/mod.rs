@@ -1,7 +1,9 @@
 //! The command line.
 
 mod disk;
+mod disk_option;
 mod image;
+mod interrupt;
 mod net;
 mod packages;
 mod run;
@@ -36,8 +38,10 @@ enum Command {
     Test(test::Test),
     /// Fetch Debian riscv64 packages and make an initramfs of them.
     Packages(packages::Packages),
-    /// Make disk images.
+    /// Make disk images of whole systems.
     Image(image::ImageCommand),
+    /// Make, describe, convert and resize disk images.
+    Disk(disk::DiskCommand),
     /// Log in to the machine that `vervet run debian` has started, or run a command there.
     Ssh(ssh::Ssh),
 }
@@ -53,6 +57,7 @@ impl Arguments {
             Command::Test(test) => test.execute(),
             Command::Packages(packages) => packages.execute(),
             Command::Image(image) => image.execute(),
+            Command::Disk(disk) => disk.execute(),
             Command::Ssh(ssh) => ssh.execute(),
         }
     }

@@ -13,7 +13,7 @@ use devices::backend::memory::MemoryBackend;
 use devices::virtio::input::PowerKey;
 use firmware::image::{self, Program};
 
-use super::disk::{DiskOption, DiskParser};
+use super::disk_option::{DiskOption, DiskParser};
 use super::image::System;
 use super::net::{Cards, NetOption};
 use super::packages::Source;

@@ -9,11 +9,13 @@
 //! The host fetches and verifies the packages, and writes what is data: a partition table (`partition`), a FAT volume
 //! of packages (`package_disk`), the configuration files that are ours (`files`). Everything that must run as
 //! riscv64 (mkfs, dpkg, the packages' scripts) runs in a machine of this very emulator (`build`); no script of a
-//! package ever runs on the host. `store` is where images and the machines that run from them are kept.
+//! package ever runs on the host. `store` is where images and the machines that run from them are kept. `extent` looks
+//! how far what is on a disk reaches, for whoever wants to make one smaller.
 //!
 //! Invariant: an image that has its final name is whole.
 
 mod build;
+pub mod extent;
 mod files;
 mod package_disk;
 mod partition;

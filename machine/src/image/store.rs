@@ -16,7 +16,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use devices::backend::disk::{Format, qcow2};
+use devices::backend::disk::{Format, create};
 use etcetera::BaseStrategy;
 use sha2::{Digest, Sha256};
 use ssh_key::{Algorithm, LineEnding, PrivateKey};
@@ -161,7 +161,7 @@ impl Store {
             fs::hard_link(&image.path, &base)
                 .or_else(|_| copy(&image.path, &base))
                 .map_err(Error::io(&base, "write"))?;
-            qcow2::create_overlay(&new.path().join(DISK), &base, Some(Format::Raw), None)?;
+            create::overlay(&new.path().join(DISK), &base, Some(Format::Raw), None, false)?;
             write(&new.path().join(SETTINGS), image.to_text().as_bytes())?;
             if folder.exists() {
                 fs::remove_dir_all(&folder).map_err(Error::io(&folder, "remove"))?;

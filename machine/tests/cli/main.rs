@@ -6,6 +6,7 @@ mod bad_input;
 mod command;
 #[cfg(unix)]
 mod debugger;
+mod disk;
 mod elf;
 #[cfg(target_os = "linux")]
 mod idle;
@@ -15,6 +16,8 @@ mod power_key;
 #[cfg(unix)]
 mod pseudo_terminal;
 mod semihosting;
+#[cfg(unix)]
+mod shared_base;
 #[cfg(unix)]
 mod signals;
 #[cfg(unix)]

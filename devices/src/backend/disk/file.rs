@@ -35,10 +35,7 @@ impl ImageFile {
     /// Opens the file at `path` and locks it.
     pub fn open(path: &Path, read_only: bool, cache: Cache) -> Result<Self, DiskError> {
         let host = |source| DiskError::host(path, read_only, source);
-        // Looked at first: opening a pipe would wait for its other end.
-        if !can_be_disk(&std::fs::metadata(path).map_err(host)?) {
-            return Err(DiskError::Kind { path: path.into() });
-        }
+        check_kind(path).map_err(host)??;
         let mut options = OpenOptions::new();
         options.read(true).write(!read_only);
         if cache == Cache::None && !uncached(&mut options) {
@@ -65,9 +62,27 @@ impl ImageFile {
         })
     }
 
+    /// Opens the file at `path` for a look that asks for no lock: others may change it meanwhile.
+    pub fn look_at(path: &Path) -> Result<Self, DiskError> {
+        let host = |source| DiskError::host(path, true, source);
+        check_kind(path).map_err(host)??;
+        Ok(Self::private(File::open(path).map_err(host)?, path))
+    }
+
     /// A file that is nobody else's, for messages called `path`.
     pub fn private(file: File, path: &Path) -> Self {
         Self { file, path: path.into(), blocks: None, lost: AtomicBool::new(false), named: false }
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Bytes that it takes on the host's disk.
+    pub fn allocated(&self) -> io::Result<u64> {
+        let metadata = self.file.metadata()?;
+        if metadata.is_file() { Ok(allocated(&metadata)) } else { self.length() }
     }
 
     /// Reads until `bytes` is full or the file ends. Aligned if the file is uncached.
@@ -197,9 +212,27 @@ impl Medium for ImageFile {
         deallocate(&self.file, offset, length)
     }
 
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        if !self.file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a block device has the size that the host gives it"));
+        }
+        self.file.set_len(length)
+    }
+
+    fn data_from(&self, offset: u64) -> io::Result<Range<u64>> {
+        let length = self.length()?;
+        Ok(data_from(&self.file, offset)?.unwrap_or(offset.min(length)..length))
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Looked at before it is opened: opening a pipe would wait for its other end.
+fn check_kind(path: &Path) -> io::Result<Result<(), DiskError>> {
+    let can_be_disk = can_be_disk(&std::fs::metadata(path)?);
+    Ok(if can_be_disk { Ok(()) } else { Err(DiskError::Kind { path: path.into() }) })
 }
 
 /// The aligned range around `length` bytes at `offset`, and where in it they are.
@@ -257,6 +290,37 @@ fn has_name(metadata: &std::fs::Metadata) -> bool {
 #[cfg(not(unix))]
 fn has_name(_metadata: &std::fs::Metadata) -> bool {
     true
+}
+
+#[cfg(unix)]
+fn allocated(metadata: &std::fs::Metadata) -> u64 {
+    // In units of 512 bytes, whatever the file system's blocks are (stat(2)).
+    std::os::unix::fs::MetadataExt::blocks(metadata) * 512
+}
+
+#[cfg(not(unix))]
+fn allocated(metadata: &std::fs::Metadata) -> u64 {
+    metadata.len()
+}
+
+/// The first range from `offset` on that is no hole; `None` if the host cannot tell.
+#[cfg(target_os = "linux")]
+fn data_from(file: &File, offset: u64) -> io::Result<Option<Range<u64>>> {
+    use rustix::fs::{SeekFrom, seek};
+    use rustix::io::Errno;
+    let start = match seek(file, SeekFrom::Data(offset)) {
+        Ok(start) => start,
+        // There is none up to the end.
+        Err(Errno::NXIO) => return Ok(Some(offset..offset)),
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Some(start..seek(file, SeekFrom::Hole(start))?))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn data_from(_file: &File, _offset: u64) -> io::Result<Option<Range<u64>>> {
+    Ok(None)
 }
 
 #[cfg(target_os = "linux")]
@@ -349,6 +413,35 @@ mod tests {
         }
         file.sync().unwrap();
         assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
+    fn holes_are_no_data() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, "").unwrap();
+        let file = ImageFile::open(&path, false, Cache::Writeback).unwrap();
+        file.set_length(8 << 20).unwrap();
+        file.write_at(2 << 20, &[1; 4096]).unwrap();
+        file.write_at(5 << 20, &[1; 4096]).unwrap();
+        let (mut offset, mut data) = (0, Vec::new());
+        while offset < 8 << 20 {
+            let range = file.data_from(offset).unwrap();
+            if range.is_empty() {
+                break;
+            }
+            offset = range.end;
+            data.push(range);
+        }
+        let is_data = |at: u64| data.iter().any(|range| range.contains(&at));
+        assert!(is_data(2 << 20) && is_data(5 << 20), "{data:?}");
+        if cfg!(target_os = "linux") {
+            assert!(!is_data(0) && !is_data(4 << 20) && !is_data(7 << 20), "{data:?}");
+            assert!(file.allocated().unwrap() < 1 << 20);
+        }
+        let (start, end) = (data[0].start, 8 << 20);
+        assert_eq!(file.data_from(start + 1).unwrap(), start + 1..data[0].end);
+        assert!(file.data_from(end).unwrap().is_empty() && file.data_from(end + 1).unwrap().is_empty());
     }
 
     #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! Disks: what a block device of the guest is made of on the host.
 //!
 //! [`open`] takes an image file: raw (`raw`) or qcow2 (`qcow2`), told apart by `format`, on a [`Medium`], the
-//! file itself (`file`). Offsets and lengths are in bytes and multiples of [`SECTOR_SIZE`]; who calls has checked them
+//! file itself (`file`). Images as a whole are made by `create`, converted and resized by `image`, described by `info`. Offsets and lengths are in bytes and multiples of [`SECTOR_SIZE`]; who calls has checked them
 //! against [`Disk::size`]. Calls come from the block device's own threads, several at once, and may wait for the host.
 //!
 //! What every disk promises: after [`Disk::flush`] has returned, everything whose writing had returned before is on the
@@ -10,25 +10,28 @@
 
 #[cfg(test)]
 mod crash;
+pub mod create;
 pub mod file;
 pub mod format;
 #[cfg(test)]
 mod full;
 #[cfg(test)]
 mod hostile;
+pub mod image;
+pub mod info;
 mod ordered;
 pub mod qcow2;
 pub mod raw;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bus::Scattered;
-use file::ImageFile;
 pub use format::Format;
 use format::FormatError;
-use qcow2::Qcow2Disk;
+pub use image::Image;
 pub use raw::RawDisk;
 
 /// The unit of a disk's size and addresses in bytes.
@@ -109,6 +112,16 @@ pub trait Medium: std::fmt::Debug + Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Makes it longer or shorter; what is gained reads as zeroes.
+    fn set_length(&self, _length: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The first range from `offset` on that may hold anything but zeroes; an empty one if there is none.
+    fn data_from(&self, offset: u64) -> io::Result<Range<u64>> {
+        Ok(offset..self.length()?.max(offset))
+    }
+
     /// What messages call it.
     fn path(&self) -> &Path;
 }
@@ -154,7 +167,7 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// There is no such file.
-    #[error("disk image {}: does not exist; check the name, or create one with `truncate -s 8G {}`", path.display(), path.display())]
+    #[error("disk image {}: does not exist; check the name, or make one with `vervet disk create {} 8G`", path.display(), path.display())]
     NotFound {
         /// The file.
         path: PathBuf,
@@ -174,7 +187,7 @@ pub enum DiskError {
         path: PathBuf,
     },
     /// Less than a byte.
-    #[error("disk image {}: is empty; give it a size with `truncate -s 8G {}`", path.display(), path.display())]
+    #[error("disk image {}: is empty; give it a size with `vervet disk resize {} 8G`", path.display(), path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -207,6 +220,59 @@ pub enum DiskError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// Too many images stand on each other.
+    #[error("disk image {}: is the backing file of an image after {most} others, or of itself; convert the image", path.display())]
+    Chain {
+        /// The file.
+        path: PathBuf,
+        /// How many may stand on each other.
+        most: usize,
+    },
+    /// A new image would replace something.
+    #[error("disk image {}: exists already; give another name, or --force to replace it", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not something that a new image may replace.
+    #[error("disk image {}: is no regular file, which is all that is replaced; give another name", path.display())]
+    Irreplaceable {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A new image cannot be made.
+    #[error("disk image {}: cannot be made: {source}; check the folder's permissions and free space", path.display())]
+    Make {
+        /// The file.
+        path: PathBuf,
+        /// The host's reason.
+        source: io::Error,
+    },
+    /// A disk that no image can hold.
+    #[error("disk image {}: cannot hold a disk of {size} bytes; give a smaller size", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+        /// The size asked for.
+        size: u64,
+    },
+    /// An image's snapshots are of disks of the old size.
+    #[error(
+        "disk image {}: has {count} snapshots of its old size; delete them with `qemu-img snapshot -d`, or convert the image",
+        path.display()
+    )]
+    Snapshots {
+        /// The file.
+        path: PathBuf,
+        /// How many.
+        count: u32,
+    },
+    /// The user did not want to wait.
+    #[error("disk image {}: interrupted; nothing has been changed", path.display())]
+    Interrupted {
+        /// The file that would have been made.
+        path: PathBuf,
+    },
     /// Anything else that the host says.
     #[error("disk image {}: {source}; check that the file can be read{}", path.display(), if *.read_only { "" } else { " and written" })]
     Host {
@@ -232,25 +298,22 @@ impl DiskError {
     }
 }
 
-/// Opens the image at `path` and locks it: exclusively if it is written to, so that no two guests can destroy it, or
-/// shared with others that only read it.
+/// Opens the image at `path` for a guest and locks it: exclusively if it is written to, so that no two guests can destroy
+/// it, or shared with others that only read it.
 ///
 /// # Errors
 /// The file cannot be opened or locked, or is no image of its format.
 pub fn open(path: &Path, options: &Options) -> Result<Arc<dyn Disk>, DiskError> {
-    let file = ImageFile::open(path, options.read_only || options.snapshot, options.cache)?;
-    let probed = format::probe(&file).map_err(|error| DiskError::host(path, options.read_only, error))?;
-    let format = options.format.unwrap_or(probed);
-    let guessed = options.format.is_none() && format == Format::Raw && !options.read_only;
-    let file: Arc<dyn Medium> = Arc::new(file);
-    let disk: Arc<dyn Disk> = match (format, options.snapshot) {
-        (Format::Raw, false) => Arc::new(RawDisk::new(file, options.read_only, guessed)?),
-        (Format::Qcow2, false) => Arc::new(Qcow2Disk::open(file, options.read_only, options.cache)?),
-        (format, true) => Arc::new(Qcow2Disk::snapshot(file, format, options.cache)?),
-    };
-    if guessed {
-        let path = path.display();
-        tracing::warn!("disk image {path}: taken for a raw disk by its content; say so with --disk {path},format=raw");
-    }
-    Ok(disk)
+    Ok(match Image::open(path, options)? {
+        Image::Raw(disk) => {
+            if disk.is_guessed() {
+                let path = path.display();
+                tracing::warn!(
+                    "disk image {path}: taken for a raw disk by its content; say so with --disk {path},format=raw"
+                );
+            }
+            Arc::new(disk)
+        }
+        Image::Qcow2(disk) => Arc::new(disk),
+    })
 }

@@ -6,14 +6,17 @@
 //! them to the host in steps:
 //!
 //! 1. reference counts, each the larger of the old and the new one, after all data;
-//! 2. the file is made durable;
-//! 3. everything that points somewhere: L2 and L1 tables, the refcount table, the header;
-//! 4. the file is made durable;
+//! 2. the refcount table, by which new ones of them are found;
+//! 3. the header, which says where the refcount table and the L1 table are;
+//! 4. what leads to clusters: L1 and L2 tables;
 //! 5. reference counts that have become smaller.
 //!
-//! Between any two of these writes, whatever subset of those since the last durable point has reached the disk, each
+//! The file is made durable after each of the first four that there is something to do for. Between any two writes, whatever subset of those since the last durable point has reached the disk, each
 //! pointer on the disk leads to a cluster that is counted as used and holds what it shall hold: what is lost is space at
 //! most. Sectors are written whole or not at all. (qcow2 specification, `docs/interop/qcow2.txt`, for the structures.)
+//!
+//! A disk that grows has to hide what is in its new part before it is there: until [`Image::keep_size`] ends, commits leave
+//! the old size in the header.
 //!
 //! One thing is left to the user of this module: a cluster that was freed must not be used again before the commit of
 //! what freed it has finished, since until then the tables on the disk lead there.
@@ -35,6 +38,8 @@ use crate::lock;
 
 /// What a disk writes whole or not at all, in bytes.
 const SECTOR: usize = 512;
+/// Where the header has the disk's size.
+const SIZE_FIELD: Range<usize> = 24..32;
 /// An entry of an L1 or refcount table, in bytes.
 const ENTRY: usize = 8;
 /// The bits of an L1 entry, or of a refcount table's, that are an offset.
@@ -61,6 +66,8 @@ struct Order {
     held: Sectors,
     /// Those of the commit under way; older than `held`.
     writing: Sectors,
+    /// The size that the header on the medium keeps.
+    size: Option<u64>,
 }
 
 /// Where an image's tables are, as of the last write of the library.
@@ -71,11 +78,13 @@ struct Tables {
     refblocks: HashSet<u64>,
 }
 
-/// What a table's write does to the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is held back, in the order in which it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    Pointers,
     Counts,
+    CountTable,
+    Header,
+    Pointers,
 }
 
 impl Image {
@@ -87,7 +96,7 @@ impl Image {
     /// Holds writes of tables back from now on, until they are committed.
     pub fn keep_order(&self, header: Qcow2Header) -> io::Result<()> {
         let tables = Tables::load(header, |offset, bytes| self.read_medium(offset, bytes))?;
-        let order = Order { tables, held: Sectors::new(), writing: Sectors::new() };
+        let order = Order { tables, held: Sectors::new(), writing: Sectors::new(), size: None };
         // A second call would find the same tables.
         let _ = self.0.order.set(Mutex::new(order));
         Ok(())
@@ -110,12 +119,23 @@ impl Image {
         Ok(())
     }
 
+    /// Has commits leave `size` as the disk's size in the file, or from now on the one that the library has written.
+    pub fn keep_size(&self, size: Option<u64>) {
+        if let Some(order) = self.0.order.get() {
+            lock(order).size = size;
+        }
+    }
+
     /// Begins a commit of what is held back. Nothing else may use the image meanwhile, and a commit that has begun is
     /// finished before another begins.
     pub fn begin_commit(&self) {
         if let Some(order) = self.0.order.get() {
             let order = &mut *lock(order);
-            let held = std::mem::take(&mut order.held);
+            let mut held = std::mem::take(&mut order.held);
+            if let (Some(size), Some(header)) = (order.size, held.get_mut(&0)) {
+                order.held.insert(0, *header);
+                header[SIZE_FIELD].copy_from_slice(&size.to_be_bytes());
+            }
             order.writing.extend(held);
         }
     }
@@ -138,12 +158,17 @@ impl Image {
     }
 
     fn write_in_order(&self, order: &Mutex<Order>) -> io::Result<()> {
-        let (counts, pointers, refcount_order) = {
+        let (mut by_kind, refcount_order) = {
             let order = lock(order);
-            let is_count = |sector: &u64| order.tables.kind(&(sector * SECTOR as u64..)) == Some(Kind::Counts);
-            let (counts, pointers): (Sectors, Sectors) = order.writing.iter().partition_map(is_count);
-            (counts, pointers, order.tables.header.refcount_order)
+            let mut by_kind: BTreeMap<Kind, Sectors> = BTreeMap::new();
+            for (sector, bytes) in &order.writing {
+                // What was a table when it was written, and is none any more, harms nobody.
+                let kind = order.tables.kind(&(sector * SECTOR as u64..)).unwrap_or(Kind::Pointers);
+                by_kind.entry(kind).or_default().insert(*sector, *bytes);
+            }
+            (by_kind, order.tables.header.refcount_order)
         };
+        let counts = by_kind.remove(&Kind::Counts).unwrap_or_default();
         let (mut larger, mut smaller) = (Sectors::new(), Sectors::new());
         for (sector, new) in counts {
             let mut old = [0; SECTOR];
@@ -158,8 +183,8 @@ impl Image {
         }
         self.write_sectors(&larger)?;
         self.0.medium.sync()?;
-        if !pointers.is_empty() {
-            self.write_sectors(&pointers)?;
+        for sectors in by_kind.values() {
+            self.write_sectors(sectors)?;
             self.0.medium.sync()?;
         }
         self.write_sectors(&smaller)
@@ -203,17 +228,6 @@ impl Image {
             }
         }
         self.0.medium.write_at(offset, bytes)
-    }
-}
-
-/// Splits a map by its keys.
-trait PartitionMap<'a> {
-    fn partition_map(self, left: impl Fn(&u64) -> bool) -> (Sectors, Sectors);
-}
-
-impl<'a, I: Iterator<Item = (&'a u64, &'a [u8; SECTOR])>> PartitionMap<'a> for I {
-    fn partition_map(self, left: impl Fn(&u64) -> bool) -> (Sectors, Sectors) {
-        self.map(|(sector, bytes)| (*sector, *bytes)).partition(|(sector, _)| left(sector))
     }
 }
 
@@ -335,11 +349,11 @@ impl Tables {
     fn kind(&self, range: &impl std::ops::RangeBounds<u64>) -> Option<Kind> {
         let std::ops::Bound::Included(&start) = range.start_bound() else { return None };
         let cluster = start & !(self.header.cluster_size() - 1);
-        if cluster == 0
-            || self.header.l1_range().contains(&start)
-            || self.header.reftable_range().contains(&start)
-            || self.l2.contains(&cluster)
-        {
+        if cluster == 0 {
+            Some(Kind::Header)
+        } else if self.header.reftable_range().contains(&start) {
+            Some(Kind::CountTable)
+        } else if self.header.l1_range().contains(&start) || self.l2.contains(&cluster) {
             Some(Kind::Pointers)
         } else {
             self.refblocks.contains(&cluster).then_some(Kind::Counts)

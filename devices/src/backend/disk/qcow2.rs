@@ -7,14 +7,15 @@
 //! Invariants: whoever reads or writes holds the image shared; what frees clusters, and the short start of a commit,
 //! hold it alone. While clusters that were freed wait for their commit, nothing is allocated.
 
-use std::fs::OpenOptions;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bus::Scattered;
 use imago::format::builder::{FormatCreateBuilder, FormatDriverBuilder};
+use imago::format::PreallocateMode;
 use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
@@ -27,11 +28,11 @@ use super::{Cache, Disk, DiskError, Medium, SECTOR_SIZE};
 use crate::lock;
 
 /// Most images that stand behind each other.
-const LONGEST_CHAIN: usize = 64;
+pub(super) const LONGEST_CHAIN: usize = 64;
 /// Bytes of tables that are held back before they are committed without a flush.
 const MOST_HELD: usize = 32 << 20;
 /// Bytes of a cluster in new images, as other programs make them.
-const CLUSTER_SIZE: usize = 64 << 10;
+pub(super) const CLUSTER_SIZE: usize = 64 << 10;
 /// Bytes of zeroes that are written at a time.
 const ZEROES: usize = 256 << 10;
 
@@ -101,7 +102,7 @@ impl ImplicitOpenGate<Image> for Gate {
 
     fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Image> {
         let path = options.get_filename().ok_or(io::ErrorKind::NotFound)?;
-        let path = path.to_str().and_then(|name| name.strip_prefix("file:")).map_or(path, Path::new);
+        let path = path.to_str().map_or(path, super::format::file_name);
         let file = ImageFile::open(path, true, self.cache).map_err(io::Error::other)?;
         if super::format::probe(&file)? == Format::Qcow2 {
             Qcow2Header::read(&file)?.map_err(io::Error::other)?;
@@ -116,7 +117,7 @@ fn damaged(medium: &dyn Medium) -> impl Fn(io::Error) -> DiskError {
 }
 
 /// Opens an image of `medium` with all that stands behind it.
-fn open_format(
+pub(super) fn open_format(
     medium: &Arc<dyn Medium>,
     format: Format,
     read_only: bool,
@@ -309,6 +310,65 @@ impl Qcow2Disk {
         (offset.next_multiple_of(self.cluster_size).min(end), last.max(offset))
     }
 
+    /// The first range from `offset` on that may hold anything but zeroes; an empty one at the end if there is none.
+    pub fn data_from(&self, mut offset: u64) -> io::Result<Range<u64>> {
+        let format = self.shared();
+        while offset < self.size {
+            let (mapping, length) = format.get_mapping(offset, self.size - offset)?;
+            match mapping {
+                Mapping::Raw { storage, offset: at, .. } => {
+                    // The file has holes of its own, or ends there.
+                    let data = storage.medium().data_from(at)?;
+                    let within = data.start.max(at) - at..(data.end.max(at) - at).min(length);
+                    if within.start < within.end {
+                        return Ok(offset + within.start..offset + within.end);
+                    }
+                }
+                Mapping::Special { .. } if length != 0 => return Ok(offset..offset + length),
+                Mapping::Eof { .. } => break,
+                _ => {}
+            }
+            offset += length.max(1);
+        }
+        Ok(self.size..self.size)
+    }
+
+    /// Changes the size to `size` bytes, a multiple of [`SECTOR_SIZE`]. What is gained reads as zeroes, what is lost is
+    /// lost; the file becomes no shorter. All is durable when this returns.
+    pub fn resize(&mut self, size: u64) -> io::Result<()> {
+        self.writable()?;
+        let old = self.size;
+        if size < old {
+            self.alone_for_allocation()?.resize_shrink(size)?;
+            self.size = size;
+            return self.commit();
+        }
+        // What the backing file holds past the old end was never this disk's, nor is what the last cluster holds there:
+        // it must be gone before the disk reaches so far, also on a host that fails meanwhile.
+        self.image.keep_size(Some(old));
+        self.alone_for_allocation()?.resize_grow(size, PreallocateMode::None)?;
+        self.size = size;
+        let mut offset = old;
+        while offset < size {
+            let data = self.data_from(offset)?;
+            self.write_zeroes(data.start, data.end - data.start, true)?;
+            offset = data.end;
+        }
+        self.commit()?;
+        self.image.keep_size(None);
+        self.commit()
+    }
+
+    /// The file.
+    pub(super) fn medium(&self) -> &dyn Medium {
+        &**self.image.medium()
+    }
+
+    /// Bytes of a cluster.
+    pub fn cluster_size(&self) -> u64 {
+        self.cluster_size
+    }
+
     /// Makes whole clusters read as zeroes without writing them.
     fn zero_clusters(&self, mut offset: u64, end: u64, may_unmap: bool) -> io::Result<()> {
         while offset < end {
@@ -443,48 +503,6 @@ impl Drop for Qcow2Disk {
     }
 }
 
-/// Makes an empty qcow2 image of `size` bytes at `path`, where there is nothing yet.
-///
-/// # Errors
-/// The file exists or cannot be written.
-pub fn create(path: &Path, size: u64) -> Result<(), DiskError> {
-    make(path, size, None)
-}
-
-/// Makes a qcow2 image at `path`, where there is nothing yet, that holds the differences from the image `base`, whose
-/// content tells its format if `format` does not. It is as large as `base`, or `size` bytes. Images in one folder can be
-/// moved together.
-///
-/// # Errors
-/// `base` cannot be opened, or the file exists or cannot be written.
-pub fn create_overlay(path: &Path, base: &Path, format: Option<Format>, size: Option<u64>) -> Result<(), DiskError> {
-    let host = |source| DiskError::host(base, true, source);
-    let file = ImageFile::open(base, true, Cache::Writeback)?;
-    let format = format.map_or_else(|| super::format::probe(&file), Ok).map_err(host)?;
-    let medium: Arc<dyn Medium> = Arc::new(file);
-    let (opened, _) = open_format(&medium, format, true, Cache::Writeback)?;
-    let size = size.unwrap_or(opened.size().next_multiple_of(SECTOR_SIZE));
-    let absolute = base.canonicalize().map_err(host)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let folder = folder.canonicalize().map_err(|source| DiskError::host(path, false, source))?;
-    let name = absolute.strip_prefix(folder).ok().filter(|name| name.components().count() == 1).unwrap_or(&absolute);
-    let name = name.to_str().ok_or_else(|| host(io::Error::other("its name is no UTF-8, which qcow2 asks for")))?;
-    make(path, size, Some((name.into(), format)))
-}
-
-fn make(path: &Path, size: u64, backing: Option<(String, Format)>) -> Result<(), DiskError> {
-    let host = |source| DiskError::host(path, false, source);
-    let file = OpenOptions::new().read(true).write(true).create_new(true).open(path).map_err(host)?;
-    let fill = || {
-        fill(Arc::new(ImageFile::private(file, path)), size, backing, CLUSTER_SIZE)?;
-        sync_folder(path)
-    };
-    fill().map_err(host).inspect_err(|_| {
-        // It was made here, and is of no use.
-        let _ = std::fs::remove_file(path);
-    })
-}
-
 /// Makes an empty image in an empty medium.
 pub(super) fn fill(
     medium: Arc<dyn Medium>,
@@ -499,17 +517,4 @@ pub(super) fn fill(
     }
     .create()?;
     medium.sync()
-}
-
-/// Makes the name of a new file durable.
-#[cfg(unix)]
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// Elsewhere folders cannot be synced.
-#[cfg(not(unix))]
-fn sync_folder(_path: &Path) -> io::Result<()> {
-    Ok(())
 }

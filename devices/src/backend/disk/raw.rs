@@ -1,6 +1,7 @@
 //! Raw images: the disk's bytes as they are.
 
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +41,27 @@ impl RawDisk {
             Some(size) if size != 0 => Ok(Self { medium, length, size, read_only, guessed }),
             _ => Err(DiskError::Empty { path: medium.path().into() }),
         }
+    }
+
+    /// Whether nobody has said that it is raw.
+    pub fn is_guessed(&self) -> bool {
+        self.guessed
+    }
+
+    /// The first range from `offset` on that may hold anything but zeroes; an empty one at the end if there is none.
+    pub fn data_from(&self, offset: u64) -> io::Result<Range<u64>> {
+        let data = self.medium.data_from(offset)?;
+        Ok(if data.is_empty() { self.size..self.size } else { data })
+    }
+
+    /// Changes the size to `size` bytes, a multiple of [`SECTOR_SIZE`]. What is gained reads as zeroes, what is lost is
+    /// lost. All is durable when this returns.
+    pub fn resize(&mut self, size: u64) -> io::Result<()> {
+        self.writable()?;
+        self.medium.set_length(size)?;
+        self.medium.sync()?;
+        (self.length, self.size) = (size, size);
+        Ok(())
     }
 
     fn writable(&self) -> io::Result<()> {

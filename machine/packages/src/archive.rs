@@ -640,6 +640,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_interrupted_goes_on_with_what_is_missing() {
+        let server = server();
+        let settings = server.settings();
+        server.fault(DEB, Some(Fault::BreakOff));
+        assert!(fetch(&settings).is_err());
+        // Somebody was killed in the middle of it.
+        let debs = settings.cache.as_ref().unwrap().join("debs");
+        fs::write(debs.join(".partial-x"), [7; 100]).unwrap();
+        server.fault(DEB, None);
+        let before = server.requests();
+        assert_eq!(fetch(&settings).unwrap().len(), 2);
+        assert_eq!(server.requests() - before, 1, "release, index and the other package are there");
+        let mut names: Vec<_> = fs::read_dir(&debs).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!((names.len(), names[0].to_str()), (3, Some(".partial-x")), "{names:?}");
+    }
+
+    #[test]
     fn damage_in_the_cache_is_noticed() {
         let server = server();
         let settings = server.settings();

@@ -66,15 +66,24 @@ pub fn folder(given: Option<&Path>) -> Result<PathBuf> {
 
 const TEMPORARY: &str = ".partial-";
 
-/// Makes the folder that `path` lies in and clears it of temporary files (`.partial-…`) older than a day, which processes
-/// that were killed have left.
+/// Makes the folder that `path` lies in and clears it as [`clear_leftovers`] does.
 ///
 /// # Errors
 /// If the folder cannot be made or read.
 pub fn prepare_parent(path: &Path) -> Result<&Path> {
-    // The parent of a bare name is the empty path, which the host takes for no folder at all.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = parent(path);
     fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
+    clear_leftovers(path)?;
+    Ok(folder)
+}
+
+/// Clears the folder that `path` lies in of temporary files (`.partial-…`) older than a day, which processes that were
+/// killed have left.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn clear_leftovers(path: &Path) -> Result<()> {
+    let folder = parent(path);
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))?.flatten() {
         let stale = age(&entry.path()).is_some_and(|age| age > Duration::from_secs(24 * 3600));
         if stale && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
@@ -83,7 +92,12 @@ pub fn prepare_parent(path: &Path) -> Result<&Path> {
                 if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
         }
     }
-    Ok(folder)
+    Ok(())
+}
+
+/// The parent of a bare name is the empty path, which the host takes for no folder at all.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A temporary folder beside `path`.

@@ -133,6 +133,14 @@ impl ImageName {
     }
 
     fn open(&self, read_only: bool) -> anyhow::Result<Image> {
+        // The superuser may write what is marked otherwise; the mark was made for a reason: others stand on it.
+        let marked = || std::fs::metadata(&self.path).is_ok_and(|metadata| metadata.permissions().readonly());
+        if !read_only && marked() {
+            bail!(
+                "disk image {}: is read-only; change its permissions, if no other image stands on it",
+                self.path.display()
+            );
+        }
         Ok(Image::open(&self.path, &Options { format: self.format, read_only, ..Options::default() })?)
     }
 }
@@ -160,7 +168,7 @@ fn create_image(
     backing: Option<ImageName>,
     force: bool,
 ) -> anyhow::Result<()> {
-    packages::prepare_parent(file)?;
+    packages::clear_leftovers(file)?;
     match (backing, size) {
         (Some(backing), _) if format != Format::Qcow2 => {
             bail!(
@@ -177,7 +185,7 @@ fn create_image(
 }
 
 fn convert(source: &ImageName, target: &Path, format: Format, force: bool) -> anyhow::Result<()> {
-    packages::prepare_parent(target)?;
+    packages::clear_leftovers(target)?;
     let source = source.open(true)?;
     let stop = Arc::new(AtomicBool::new(false));
     interrupt::raise(&stop).context("signals cannot be caught")?;

@@ -31,7 +31,9 @@ pub enum ExtentError {
     #[error("its GPT is damaged ({0}), so that nobody can tell what would be lost; repair it in the guest first")]
     Table(&'static str),
     /// There are data of which nothing is known.
-    #[error("holds data past the new end, at byte {at}; if they are not needed, discard them in the guest first (`blkdiscard -o`)")]
+    #[error(
+        "holds data past the new end, at byte {at}; if they are not needed, discard them in the guest first (`blkdiscard -o`)"
+    )]
     Data {
         /// Where the first of them is.
         at: u64,
@@ -185,7 +187,8 @@ impl Gpt {
     fn read(disk: &dyn Disk, start: &[u8]) -> Result<Self, ExtentError> {
         let wrong = |what| move || ExtentError::Table(what);
         let header = start.get(512..1024).and_then(|bytes| <[u8; BLOCK as usize]>::try_from(bytes).ok());
-        let header = header.filter(|header| header.starts_with(b"EFI PART")).ok_or_else(wrong("no header in block 1"))?;
+        let header =
+            header.filter(|header| header.starts_with(b"EFI PART")).ok_or_else(wrong("no header in block 1"))?;
         let field = |at| le32(&header, at).unwrap_or_default();
         let length = field(Self::LENGTH) as usize;
         if !(92..=header.len()).contains(&length) || field(Self::HEADER_SUM) != header_sum(&header, length) {
@@ -365,6 +368,7 @@ mod tests {
         assert!(prepare_end(&image, end).is_ok());
         let message = refused(&image, end - 512);
         assert!(message.contains("partition 2") && message.contains(&end.to_string()), "{message}");
+        drop(image);
 
         let mut ext = vec![0; 4096];
         ext[1080..1082].copy_from_slice(&[0x53, 0xef]);

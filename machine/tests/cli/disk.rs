@@ -61,11 +61,10 @@ fn an_image_from_its_making_to_its_copy() {
     assert_eq!((&chain[0]["format"], &chain[0]["virtual-size"]), (&"qcow2".into(), &(8 << 20).into()));
     assert_eq!((&chain[0]["cluster-size"], &chain[0]["version"]), (&65536.into(), &3.into()));
     assert_eq!((&chain[0]["backing-file"]["name"], &chain[0]["dirty"]), (&"base.img".into(), &false.into()));
-    assert_eq!((&chain[1]["format"], &chain[1]["in-use"], &chain[1]["obstacle"]), (
-        &"raw".into(),
-        &"no".into(),
-        &serde_json::Value::Null
-    ));
+    assert_eq!(
+        (&chain[1]["format"], &chain[1]["in-use"], &chain[1]["obstacle"]),
+        (&"raw".into(), &"no".into(), &serde_json::Value::Null)
+    );
     let said = done(&folder, &["info", "@top"]);
     for part in ["qcow2, version 3", "8.00 MiB (8388608 bytes)", "base.img (raw)", "clean", "in use         nobody"] {
         assert!(said.contains(part), "no {part:?} in {said}");
@@ -94,6 +93,12 @@ fn what_would_lose_something_is_refused() {
     done(&folder, &["resize", "@disk", "2M", "--shrink"]);
     folder.file("full.img", vec![1; 4 << 20]);
     refused(&folder, &["resize", "@full.img,format=raw", "2M", "--shrink"], &["full.img", "byte 2097152", "guest"]);
+    let marked = folder.file("marked", vec![0; 4096]);
+    let mut permissions = std::fs::metadata(&marked).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&marked, permissions).unwrap();
+    refused(&folder, &["resize", "@marked,format=raw", "8M"], &["marked", "permissions"]);
+    refused(&folder, &["create", "@marked", "8M", "--force"], &["marked", "permissions"]);
     done(&folder, &["create", "@other", "1M", "--force"]);
     assert_eq!(json(&folder, "@other")[0]["virtual-size"], 1 << 20);
 }
@@ -125,12 +130,13 @@ fn images_that_are_none() {
     refused(&folder, &["info", "@absent"], &["absent", "does not exist", "vervet disk create"]);
     refused(&folder, &["info", "@text,format=qcow2"], &["text", "no qcow2 image"]);
     refused(&folder, &["convert", "@text,format=qcow2", "@copy"], &["text", "no qcow2 image"]);
-    refused(&folder, &["create", "@no/folder", "1M", "--backing", "@absent"], &["absent", "does not exist"]);
+    refused(&folder, &["create", "@no/disk", "1M"], &["/no: cannot read"]);
+    refused(&folder, &["create", "@disk", "1M", "--backing", "@absent"], &["absent", "does not exist"]);
     refused(&folder, &["create", "@raw", "1M", "--format", "raw", "--backing", "@text"], &["raw", "--backing"]);
     refused(&folder, &["create", "@huge", "16000000T"], &["huge", "smaller size"]);
     refused(&folder, &["resize", "@text,format=raw", "16000000T"], &["text", "smaller size"]);
     for (words, said) in [
-        (&["create", "@x"][..], "--backing"),
+        (&["create", "@x"][..], "<SIZE>"),
         (&["create", "@x", "0"], "some size"),
         (&["create", "@x", "1M", "--format", "vmdk"], "raw or qcow2"),
         (&["create", "@x", "1M", "--backing", "@text,readonly"], "format=raw|qcow2"),
@@ -148,7 +154,7 @@ fn images_that_are_none() {
         (35, 2, "encryption", "luks"),
         (79, 1, "dirty", "not closed properly"),
         (79, 2, "corrupt", "damaged"),
-        (104, 1, "zstd", "zstd"),
+        (79, 8, "compression", "compression type"),
         (79, 4, "external data file", "features       external data file"),
         (79, 16, "extended L2", "extended L2 entries"),
         (72, 1, "unknown", "unknown incompatible feature 56"),

@@ -178,8 +178,7 @@ impl History {
 fn work(disk: &dyn Disk, recorder: &Recorder, base: Value, seed: u64, count: usize) -> History {
     let mut random = Random(seed);
     let sectors = disk.size() / SECTOR_SIZE;
-    let mut history =
-        History { sectors, base, first_sectors: sectors, operations: Vec::new(), flushes: Vec::new() };
+    let mut history = History { sectors, base, first_sectors: sectors, operations: Vec::new(), flushes: Vec::new() };
     for number in 1..=count as u64 {
         // Mostly in a few places, so that clusters are written in parts and again.
         let place = random.below(6) * sectors / 6;
@@ -441,7 +440,9 @@ fn without_a_sync_a_raw_disk_loses_what_was_flushed() {
 
 #[test]
 fn a_qcow2_disk_is_sound_and_keeps_what_was_flushed() {
-    for (seed, overlay, cluster_size) in [(1, false, 4096), (2, true, 4096), (3, true, 4096), (26, true, 512), (27, false, 512)] {
+    for (seed, overlay, cluster_size) in
+        [(1, false, 4096), (2, true, 4096), (3, true, 4096), (26, true, 512), (27, false, 512)]
+    {
         let images = qcow2(seed, None, overlay, cluster_size).unwrap();
         assert!(images > 200, "{images}");
     }

@@ -28,6 +28,10 @@ impl NewFile {
         let (path, replaced) = match std::fs::metadata(path) {
             Ok(_) if !replace => return Err(DiskError::Exists { path: path.into() }),
             Ok(metadata) if !metadata.is_file() => return Err(DiskError::Irreplaceable { path: path.into() }),
+            // The superuser may do it all the same; the mark was made for a reason.
+            Ok(metadata) if metadata.permissions().readonly() => {
+                return Err(DiskError::Permission { path: path.into(), read_only: true });
+            }
             // A link stays what it is.
             Ok(_) => {
                 let replaced = ImageFile::open(path, false, Cache::Writeback)?;
@@ -118,7 +122,8 @@ pub fn overlay(
     let new = NewFile::begin(path, replace)?;
     let folder = folder(&new.path).canonicalize().map_err(|source| new.failed(source))?;
     let name = absolute.strip_prefix(folder).ok().filter(|name| name.components().count() == 1).unwrap_or(&absolute);
-    let name = name.to_str().ok_or_else(|| host(std::io::Error::other("its name is no UTF-8, which qcow2 asks for")))?;
+    let name =
+        name.to_str().ok_or_else(|| host(std::io::Error::other("its name is no UTF-8, which qcow2 asks for")))?;
     let backing = Some((name.into(), format));
     qcow2::fill(new.medium()?, size, backing, qcow2::CLUSTER_SIZE).map_err(|source| new.failed(source))?;
     new.finish()
@@ -162,6 +167,10 @@ mod tests {
             assert!(matches!(image(&at("disk"), format, 2 << 20, true), Err(DiskError::Locked { .. })));
             assert!(std::fs::read(at("disk")).unwrap() == before);
         }
+        let mut permissions = std::fs::metadata(at("disk")).unwrap().permissions();
+        permissions.set_readonly(true);
+        std::fs::set_permissions(at("disk"), permissions).unwrap();
+        assert!(matches!(image(&at("disk"), Format::Raw, 512, true), Err(DiskError::Permission { .. })));
         assert!(matches!(image(folder.path(), Format::Raw, 512, true), Err(DiskError::Irreplaceable { .. })));
         assert!(matches!(image(&at("no/disk"), Format::Raw, 512, false), Err(DiskError::Make { .. })));
         assert!(matches!(image(&at("huge"), Format::Qcow2, u64::MAX - 511, false), Err(DiskError::Size { .. })));

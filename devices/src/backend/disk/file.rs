@@ -214,7 +214,10 @@ impl Medium for ImageFile {
 
     fn set_length(&self, length: u64) -> io::Result<()> {
         if !self.file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "a block device has the size that the host gives it"));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a block device has the size that the host gives it",
+            ));
         }
         self.file.set_len(length)
     }

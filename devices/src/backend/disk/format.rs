@@ -293,7 +293,8 @@ impl Qcow2Header {
     /// What it says of a backing file; none is the answer too where that makes no sense, for then the image cannot be
     /// opened.
     pub fn backing(&self, medium: &dyn Medium) -> io::Result<Option<Backing>> {
-        if self.backing_offset == 0 || self.backing_length > LONGEST_NAME || !CLUSTER_BITS.contains(&self.cluster_bits) {
+        if self.backing_offset == 0 || self.backing_length > LONGEST_NAME || !CLUSTER_BITS.contains(&self.cluster_bits)
+        {
             return Ok(None);
         }
         let mut name = vec![0; self.backing_length as usize];
@@ -390,17 +391,14 @@ mod tests {
     fn features_have_their_names() {
         let features = |set: &[(usize, u8)]| Qcow2Header::parse(&header(3, set)).unwrap().features();
         assert_eq!(features(&[]), [""; 0]);
-        assert_eq!(features(&[(79, 0b10011), (87, 1), (95, 1)])[..], [
-            "dirty",
-            "corrupt",
-            "extended L2 entries",
-            "lazy refcounts",
-            "bitmaps"
-        ]);
-        assert_eq!(features(&[(72, 0x80), (87, 2)])[..], [
-            "unknown incompatible feature 63",
-            "unknown compatible feature 1"
-        ]);
+        assert_eq!(
+            features(&[(79, 0b10011), (87, 1), (95, 1)])[..],
+            ["dirty", "corrupt", "extended L2 entries", "lazy refcounts", "bitmaps"]
+        );
+        assert_eq!(
+            features(&[(72, 0x80), (87, 2)])[..],
+            ["unknown incompatible feature 63", "unknown compatible feature 1"]
+        );
     }
 
     #[test]

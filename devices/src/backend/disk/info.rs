@@ -146,11 +146,14 @@ mod tests {
         assert!(chain.broken.is_none(), "{:?}", chain.broken);
         let told: Vec<_> = chain.images.iter().map(|i| (i.path.clone(), i.format, i.size, i.usage)).collect();
         let (qcow2, raw) = (Format::Qcow2, Format::Raw);
-        assert_eq!(told, [
-            (at("top"), qcow2, 5 << 20, Usage::Written),
-            (at("middle"), qcow2, 3 << 20, Usage::Read),
-            (at("base"), raw, 3 << 20, Usage::Read)
-        ]);
+        assert_eq!(
+            told,
+            [
+                (at("top"), qcow2, 5 << 20, Usage::Written),
+                (at("middle"), qcow2, 3 << 20, Usage::Read),
+                (at("base"), raw, 3 << 20, Usage::Read)
+            ]
+        );
         assert_eq!(chain.images[0].backing, Some(Backing { name: "middle".into(), format: Some("qcow2".into()) }));
         assert!(chain.images[2].allocated < 1 << 20, "{}", chain.images[2].allocated);
         drop(disk);

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bus::Scattered;
-use imago::format::builder::{FormatCreateBuilder, FormatDriverBuilder};
 use imago::format::PreallocateMode;
+use imago::format::builder::{FormatCreateBuilder, FormatDriverBuilder};
 use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;

@@ -65,20 +65,19 @@ pub fn folder(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 const TEMPORARY: &str = ".partial-";
+/// The file in a temporary folder that its owner has locked.
+const OWNER: &str = "owner";
 
 /// Makes the folder that `path` lies in and clears it as [`clear_leftovers`] does.
-///
-/// # Errors
-/// If the folder cannot be made or read.
-pub fn prepare_parent(path: &Path) -> Result<&Path> {
+fn prepare_parent(path: &Path) -> Result<&Path> {
     let folder = parent(path);
     fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
     clear_leftovers(path)?;
     Ok(folder)
 }
 
-/// Clears the folder that `path` lies in of temporary files (`.partial-…`) older than a day, which processes that were
-/// killed have left.
+/// Clears the folder that `path` lies in of temporary files (`.partial-…`) that processes which were killed have left:
+/// folders whose owner is known to be dead, and anything older than a day.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -86,7 +85,9 @@ pub fn clear_leftovers(path: &Path) -> Result<()> {
     let folder = parent(path);
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "read"))?.flatten() {
         let stale = age(&entry.path()).is_some_and(|age| age > Duration::from_secs(24 * 3600));
-        if stale && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+        let owner = File::options().write(true).open(entry.path().join(OWNER));
+        let dead = owner.is_ok_and(|owner| owner.try_lock().is_ok());
+        if (stale || dead) && entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
             // Best effort: another process may be removing it too.
             let _ =
                 if entry.path().is_dir() { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
@@ -104,6 +105,37 @@ fn parent(path: &Path) -> &Path {
 pub(crate) fn temporary_folder(path: &Path) -> Result<tempfile::TempDir> {
     let folder = prepare_parent(path)?;
     tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(Error::io(folder, "write into"))
+}
+
+/// A temporary folder for large files, which goes when this is dropped, and if its process is killed as soon as another
+/// comes by.
+#[derive(Debug)]
+pub struct WorkFolder {
+    // Closed first: not every host removes files that are open.
+    _owner: File,
+    folder: tempfile::TempDir,
+}
+
+impl WorkFolder {
+    /// Makes one beside `path`.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    pub fn beside(path: &Path) -> Result<Self> {
+        let folder = temporary_folder(path)?;
+        let new = folder.path().join("new");
+        let owner = File::create_new(&new).map_err(Error::io(&new, "write"))?;
+        // Who finds it under its name finds it locked. Where the host has no locks, age decides.
+        if owner.try_lock().is_ok() {
+            fs::rename(&new, folder.path().join(OWNER)).map_err(Error::io(&new, "rename"))?;
+        }
+        Ok(Self { _owner: owner, folder })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
 }
 
 /// Gives a finished temporary file its name.
@@ -193,6 +225,24 @@ mod tests {
         assert_eq!(read_sealed(&path), None);
         fs::write(&path, &bytes[..40]).unwrap();
         assert_eq!(read_sealed(&path), None);
+    }
+
+    #[test]
+    fn what_the_dead_have_left_is_cleared_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image");
+        let alive = WorkFolder::beside(&path).unwrap();
+        fs::write(alive.path().join("disk"), "half").unwrap();
+        let (dead, unknown) = (folder.path().join(".partial-dead"), folder.path().join(".partial-unknown"));
+        for left in [&dead, &unknown] {
+            fs::create_dir(left).unwrap();
+            fs::write(left.join("disk"), "half").unwrap();
+        }
+        fs::write(dead.join(OWNER), "").unwrap();
+        clear_leftovers(&path).unwrap();
+        assert!(alive.path().join("disk").exists() && unknown.exists() && !dead.exists());
+        drop(alive);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

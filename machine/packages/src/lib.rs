@@ -37,7 +37,7 @@ mod testing;
 
 pub use archive::{Archive, Package, Settings};
 pub use boot_loader::boot_loader;
-pub use cache::{clear_leftovers, folder as cache_folder, prepare_parent};
+pub use cache::{WorkFolder, clear_leftovers, folder as cache_folder};
 pub use deb::{Limits, unpack, unpack_to_folder, write_unpacked};
 pub use error::{Error, Result};
 pub use index::{Record, Relation};

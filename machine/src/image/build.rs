@@ -10,7 +10,7 @@ use cpu::{EngineKind, JitOptions};
 use crossbeam::channel::Receiver;
 use devices::backend::disk::RawDisk;
 use fatfs::FormatVolumeOptions;
-use packages::{Archive, FileTree, Initramfs, Kernel, Package};
+use packages::{Archive, FileTree, Initramfs, Kernel, Package, WorkFolder};
 use uuid::Uuid;
 
 use super::files::{self, Plan};
@@ -107,9 +107,7 @@ impl<'a> Parts<'a> {
     /// If the host refuses to write, or a step in the machine fails; no file is left behind then but `output` with
     /// `.log` at its end, if the machine had something to say.
     pub fn build(&self, output: &Path, progress: &dyn Progress, stop: &AtomicBool) -> Result<()> {
-        let folder = packages::prepare_parent(output)?;
-        let work = tempfile::Builder::new().prefix(".partial-").tempdir_in(folder);
-        let work = work.map_err(Error::io(folder, "write into"))?;
+        let work = WorkFolder::beside(output)?;
         let image = work.path().join("disk");
         let package_image = work.path().join("packages");
 

@@ -1,8 +1,8 @@
 //! How far what is on a disk reaches, as far as it tells: what must not be cut off.
 //!
-//! Partition tables say where their partitions end: MBR, and GPT (UEFI 2.10 §5.3) in blocks of 512 bytes. A disk without
-//! one may hold a file system that says how large it is: ext2 to ext4, XFS, btrfs. Of anything else each byte counts that is
-//! not zero. All numbers come from a guest.
+//! Partition tables say where their partitions end: MBR, and GPT (UEFI 2.10 §5.3) in blocks of 512 bytes. A disk
+//! without one may hold a file system that says how large it is: ext2 to ext4, XFS, btrfs. Of anything else each byte
+//! counts that is not zero. All numbers come from a guest.
 
 use std::io;
 use std::ops::Range;
@@ -97,8 +97,8 @@ struct Primary {
 /// The type of the partition that protects a GPT.
 const PROTECTIVE: u8 = 0xee;
 
-/// The partitions that a disk's first block speaks of, if it is a master boot record: the first block of a file system may
-/// have the same signature.
+/// The partitions that a disk's first block speaks of, if it is a master boot record: the first block of a file system
+/// may have the same signature.
 fn master_boot_record(start: &[u8]) -> Option<Vec<Primary>> {
     if start.get(510..512)? != [0x55, 0xaa] {
         return None;

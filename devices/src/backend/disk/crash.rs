@@ -355,8 +355,8 @@ fn raw(seed: u64, skipped: Option<usize>) -> Result<usize, String> {
 
 const QCOW2_SIZE: u64 = 5 << 20;
 
-/// As [`raw`], on an image over a backing file if `overlay`. With clusters of 4 KiB two tables are in use; with clusters of
-/// 512 bytes the tables of reference counts grow.
+/// As [`raw`], on an image over a backing file if `overlay`. With clusters of 4 KiB two tables are in use; with
+/// clusters of 512 bytes the tables of reference counts grow.
 fn qcow2(seed: u64, skipped: Option<usize>, overlay: bool, cluster_size: usize) -> Result<usize, String> {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("base");
@@ -379,8 +379,8 @@ fn qcow2(seed: u64, skipped: Option<usize>, overlay: bool, cluster_size: usize) 
     })
 }
 
-/// A disk of half the size of what is below it grows to twice that, after some use. It has one size or the other, and shows
-/// nothing of what is below the part that it gained.
+/// A disk of half the size of what is below it grows to twice that, after some use. It has one size or the other, and
+/// shows nothing of what is below the part that it gained.
 fn growing(seed: u64, skipped: Option<usize>, cluster_size: usize) -> Result<usize, String> {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("base");

@@ -70,8 +70,8 @@ pub const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// log2 of the bytes that a cluster may have.
 const CLUSTER_BITS: std::ops::RangeInclusive<u32> = 9..=21;
-/// The header extension that holds the format of the backing file, and the one that names features, with the bytes of an
-/// entry.
+/// The header extension that holds the format of the backing file, and the one that names features, with the bytes of
+/// an entry.
 const BACKING_FORMAT: u32 = 0xe279_2aca;
 const FEATURE_NAMES: u32 = 0x6803_f857;
 const FEATURE_NAME_SIZE: usize = 48;

@@ -58,8 +58,8 @@ impl Image {
         }
     }
 
-    /// Changes the size of the disk in the image at `path` to `size` bytes, a multiple of a sector. What is gained reads
-    /// as zeroes, what is lost is lost: looking before is up to the caller. All is durable when this returns.
+    /// Changes the size of the disk in the image at `path` to `size` bytes, a multiple of a sector. What is gained
+    /// reads as zeroes, what is lost is lost: looking before is up to the caller. All is durable when this returns.
     ///
     /// # Errors
     /// The host refuses, or the image has snapshots. It is as it was then, or of the new size.

@@ -1,8 +1,9 @@
 //! Disks: what a block device of the guest is made of on the host.
 //!
-//! [`open`] takes an image file: raw (`raw`) or qcow2 (`qcow2`), told apart by `format`, on a [`Medium`], the
-//! file itself (`file`). Images as a whole are made by `create`, converted and resized by `image`, described by `info`. Offsets and lengths are in bytes and multiples of [`SECTOR_SIZE`]; who calls has checked them
-//! against [`Disk::size`]. Calls come from the block device's own threads, several at once, and may wait for the host.
+//! [`open`] takes an image file: raw (`raw`) or qcow2 (`qcow2`), told apart by `format`, on a [`Medium`], the file
+//! itself (`file`). Images as a whole are made by `create`, converted and resized by `image`, described by `info`.
+//! Offsets and lengths are in bytes and multiples of [`SECTOR_SIZE`]; who calls has checked them against
+//! [`Disk::size`]. Calls come from the block device's own threads, several at once, and may wait for the host.
 //!
 //! What every disk promises: after [`Disk::flush`] has returned, everything whose writing had returned before is on the
 //! host's stable storage, whatever becomes of this process and of the host. A write that fails, fails alone; once the

@@ -11,12 +11,13 @@
 //! 4. what leads to clusters: L1 and L2 tables;
 //! 5. reference counts that have become smaller.
 //!
-//! The file is made durable after each of the first four that there is something to do for. Between any two writes, whatever subset of those since the last durable point has reached the disk, each
-//! pointer on the disk leads to a cluster that is counted as used and holds what it shall hold: what is lost is space at
-//! most. Sectors are written whole or not at all. (qcow2 specification, `docs/interop/qcow2.txt`, for the structures.)
+//! The file is made durable after each of the first four that there is something to do for. Between any two writes,
+//! whatever subset of those since the last durable point has reached the disk, each pointer on the disk leads to a
+//! cluster that is counted as used and holds what it shall hold: what is lost is space at most. Sectors are written
+//! whole or not at all. (qcow2 specification, `docs/interop/qcow2.txt`, for the structures.)
 //!
-//! A disk that grows has to hide what is in its new part before it is there: until [`Image::keep_size`] ends, commits leave
-//! the old size in the header.
+//! A disk that grows has to hide what is in its new part before it is there: until [`Image::keep_size`] ends, commits
+//! leave the old size in the header.
 //!
 //! One thing is left to the user of this module: a cluster that was freed must not be used again before the commit of
 //! what freed it has finished, since until then the tables on the disk lead there.

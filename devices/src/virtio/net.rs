@@ -33,6 +33,9 @@ const MOST_ADDRESSES: usize = 64;
 const LARGEST_COMMAND: usize = 2 + 2 * (4 + 6 * MOST_ADDRESSES);
 /// Interrupts are due for what was transmitted. No queue has this number.
 const TRANSMITTED: Events = Events::queue(62);
+/// The offloads that a driver may take, each by its feature.
+const GUEST_OFFLOADS: [u64; 5] =
+    [spec::F_GUEST_CSUM, spec::F_GUEST_TSO4, spec::F_GUEST_TSO6, spec::F_GUEST_USO4, spec::F_GUEST_USO6];
 /// Flows whose pair of queues is remembered.
 const STEERED_FLOWS: usize = 256;
 
@@ -175,9 +178,15 @@ fn le_u16(bytes: &[u8], at: usize) -> u16 {
     bytes.get(at..at + 2).map_or(0, |pair| u16::from(pair[0]) | u16::from(pair[1]) << 8)
 }
 
-/// How a large segment in a frame is to be cut.
-fn gso_type(frame: &Frame) -> u8 {
-    if offload::is_ipv6(frame) { spec::HDR_GSO_TCPV6 } else { spec::HDR_GSO_TCPV4 }
+/// How a frame is to be cut, as a packet's header tells it, with the features that allow a driver to send such frames and
+/// to receive them.
+fn segmentation(frame: &Frame) -> (u8, u64, u64) {
+    match (offload::is_udp(frame), offload::is_ipv6(frame)) {
+        (false, false) => (spec::HDR_GSO_TCPV4, spec::F_HOST_TSO4, spec::F_GUEST_TSO4),
+        (false, true) => (spec::HDR_GSO_TCPV6, spec::F_HOST_TSO6, spec::F_GUEST_TSO6),
+        (true, false) => (spec::HDR_GSO_UDP_L4, spec::F_HOST_USO, spec::F_GUEST_USO4),
+        (true, true) => (spec::HDR_GSO_UDP_L4, spec::F_HOST_USO, spec::F_GUEST_USO6),
+    }
 }
 
 fn destination(frame: &Frame) -> Option<MacAddress> {
@@ -249,19 +258,17 @@ impl Net {
             }
             frame.offload.checksum = Some(partial);
         }
-        match header[1] {
-            spec::HDR_GSO_NONE => {}
-            kind @ (spec::HDR_GSO_TCPV4 | spec::HDR_GSO_TCPV6)
-                if kind == gso_type(&frame)
-                    && session.has(if kind == spec::HDR_GSO_TCPV6 { spec::F_HOST_TSO6 } else { spec::F_HOST_TSO4 }) =>
-            {
-                let segment_size = le_u16(&header, 4);
-                if segment_size == 0 || frame.offload.checksum.is_none() {
-                    return drop("a large segment without a size or a partial checksum");
-                }
-                frame.offload.segment_size = Some(segment_size);
+        let kind = header[1];
+        if kind != spec::HDR_GSO_NONE {
+            let (expected, feature, _) = segmentation(&frame);
+            if kind != expected || !session.has(feature) {
+                return drop("an offload that was not negotiated");
             }
-            _ => return drop("an offload that was not negotiated"),
+            let segment_size = le_u16(&header, 4);
+            if segment_size == 0 || frame.offload.checksum.is_none() {
+                return drop("a large segment without a size or a partial checksum");
+            }
+            frame.offload.segment_size = Some(segment_size);
         }
         if !self.backend.offloads() {
             offload::complete_checksum(&mut frame);
@@ -299,11 +306,13 @@ impl Net {
 
     /// Makes a frame what the driver takes: one frame or several.
     fn prepare(mut frame: Frame, offloads: u64) -> Option<VecDeque<Frame>> {
-        let wanted = if offload::is_ipv6(&frame) { spec::F_GUEST_TSO6 } else { spec::F_GUEST_TSO4 };
-        if frame.offload.segment_size.is_some() && offloads & wanted == 0 {
+        // Who takes no partial checksum takes no frame to be cut either, whose checksum is one (§5.1.3.1).
+        let takes_checksum = offloads & spec::F_GUEST_CSUM != 0;
+        let (_, _, wanted) = segmentation(&frame);
+        if frame.offload.segment_size.is_some() && !(takes_checksum && offloads & wanted != 0) {
             return offload::segment(&frame).map(Into::into);
         }
-        if offloads & spec::F_GUEST_CSUM == 0 {
+        if !takes_checksum {
             offload::complete_checksum(&mut frame)?;
         }
         Some([frame].into())
@@ -317,10 +326,9 @@ impl Net {
             if !state.link_up || !destination(&frame).is_some_and(wanted) {
                 continue;
             }
-            let negotiated = |mask| if session.has(mask) { mask } else { 0 };
-            let segments = negotiated(spec::F_GUEST_TSO4) | negotiated(spec::F_GUEST_TSO6);
-            let offloads = negotiated(spec::F_GUEST_CSUM) | segments;
-            match Self::prepare(frame, offloads & state.guest_offloads) {
+            let negotiated = GUEST_OFFLOADS.into_iter().filter(|feature| session.has(*feature));
+            let offloads = negotiated.fold(0, |all, feature| all | feature) & state.guest_offloads;
+            match Self::prepare(frame, offloads) {
                 Some(frames) => state.waiting = frames,
                 None => tracing::debug!("virtio-net: a malformed frame of the network's was dropped"),
             }
@@ -336,8 +344,8 @@ impl Net {
             header[6..8].copy_from_slice(&start.to_le_bytes());
             header[8..10].copy_from_slice(&offset.to_le_bytes());
             if let Some(size) = frame.offload.segment_size {
-                header[1] = gso_type(frame);
-                header[2..4].copy_from_slice(&offload::tcp_headers_size(frame, start).to_le_bytes());
+                header[1] = segmentation(frame).0;
+                header[2..4].copy_from_slice(&offload::headers_size(frame, start).to_le_bytes());
                 header[4..6].copy_from_slice(&size.to_le_bytes());
             }
         }
@@ -533,7 +541,13 @@ impl Service for Net {
             | spec::F_CTRL_RX
             | spec::F_CTRL_RX_EXTRA
             | spec::F_CTRL_MAC_ADDR;
-        let segmentation = spec::F_HOST_TSO4 | spec::F_HOST_TSO6 | spec::F_GUEST_TSO4 | spec::F_GUEST_TSO6;
+        let segmentation = spec::F_HOST_TSO4
+            | spec::F_HOST_TSO6
+            | spec::F_HOST_USO
+            | spec::F_GUEST_TSO4
+            | spec::F_GUEST_TSO6
+            | spec::F_GUEST_USO4
+            | spec::F_GUEST_USO6;
         let segmentation = if self.backend.offloads() { segmentation } else { 0 };
         always | segmentation | if self.pairs > 1 { spec::F_MQ } else { 0 }
     }
@@ -731,6 +745,101 @@ mod tests {
         frame.bytes[46] = 0x50;
         frame.offload = Offload { checksum: Some(PartialChecksum { start: 34, offset: 16 }), segment_size: Some(1000) };
         frame
+    }
+
+    /// Three UDP datagrams, to be cut.
+    fn datagrams(is_ipv6: bool) -> Frame {
+        let mut frame = frame(MAC, if is_ipv6 { 62 } else { 42 } + 2500);
+        let start = if is_ipv6 {
+            frame.bytes[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17, 64]);
+            54
+        } else {
+            let header = [8, 0, 0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 2, 2, 10, 0, 2, 15];
+            frame.bytes[12..34].copy_from_slice(&header);
+            34
+        };
+        frame.offload = Offload { checksum: Some(PartialChecksum { start, offset: 6 }), segment_size: Some(1000) };
+        frame
+    }
+
+    #[test]
+    fn several_datagrams_go_out_as_one_if_that_was_negotiated() {
+        for is_ipv6 in [false, true] {
+            let expected = datagrams(is_ipv6);
+            let start = if is_ipv6 { 54 } else { 34 };
+            let header = [1, 5, start + 8, 0, 0xe8, 3, start, 0, 6, 0, 0, 0];
+            let send = |accept, header: &[u8]| {
+                let mut machine = machine(accept, 1);
+                machine.driver.ram.write(DATA, header).unwrap();
+                machine.driver.ram.write(DATA + 12, &expected.bytes).unwrap();
+                machine.driver.run(TX, &[readable(DATA, 12 + expected.bytes.len() as u32)]);
+                machine.network.receive()
+            };
+            assert_eq!(send(u64::MAX, &header), Some(expected.clone()));
+            for missing in [spec::F_HOST_USO, spec::F_CSUM] {
+                assert_eq!(send(!missing, &header), None);
+            }
+            // No checksum, no size, the checksum of TCP, one outside, and other kinds: fragments of a large datagram
+            // (VIRTIO_NET_HDR_GSO_UDP), TCP, none that exists.
+            let tcp = if is_ipv6 { 4 } else { 1 };
+            for (at, value) in [(0, 0), (5, 0), (8, 16), (7, 0xff), (1, 3), (1, tcp), (1, 6), (1, 0x85)] {
+                let mut wrong = header;
+                wrong[at] = value;
+                if at == 5 {
+                    wrong[4] = 0;
+                }
+                assert_eq!(send(u64::MAX, &wrong), None, "{value:#x} at {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn several_datagrams_arrive_as_one_if_the_driver_takes_them_so() {
+        let basic = spec::F_MRG_RXBUF | spec::F_GUEST_CSUM;
+        for (is_ipv6, wanted, other) in
+            [(false, spec::F_GUEST_USO4, spec::F_GUEST_USO6), (true, spec::F_GUEST_USO6, spec::F_GUEST_USO4)]
+        {
+            let start = if is_ipv6 { 54 } else { 34 };
+            let mut whole = machine(basic | wanted, 1);
+            whole.driver.add(RX, &[writable(DATA, 4000)]);
+            whole.driver.notify(RX);
+            whole.deliver(datagrams(is_ipv6));
+            assert_eq!(whole.driver.wait_used(RX).1, 12 + u32::from(start) + 8 + 2500);
+            assert_eq!(whole.driver.bytes(DATA, 12), [1, 5, start + 8, 0, 0xe8, 3, start, 0, 6, 0, 1, 0]);
+
+            // The family's feature is missing, or the one that it needs; or the driver has changed its mind.
+            let tso = spec::F_GUEST_TSO4 | spec::F_GUEST_TSO6;
+            let control = spec::F_CTRL_VQ | spec::F_CTRL_GUEST_OFFLOADS;
+            for accept in [basic | other | tso, spec::F_MRG_RXBUF | wanted, basic | wanted | control] {
+                let mut machine = machine(accept, 1);
+                if accept & control != 0 {
+                    let offloads = [&[5, 0][..], &spec::F_GUEST_CSUM.to_le_bytes()].concat();
+                    assert_eq!(machine.command(CONTROL, &offloads), 0);
+                }
+                for i in 0..3 {
+                    machine.driver.add(RX, &[writable(DATA + 0x1000 * i, 2000)]);
+                }
+                machine.driver.notify(RX);
+                machine.deliver(datagrams(is_ipv6));
+                for (i, size) in [1000, 1000, 500].into_iter().enumerate() {
+                    assert_eq!(machine.driver.wait_used(RX).1, 12 + u32::from(start) + 8 + size);
+                    assert_eq!(machine.driver.bytes(DATA + 0x1000 * i as u64, 2), [0, 0], "complete");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_segments_need_partial_checksums() {
+        // A driver that breaks the rules of features (§5.1.3.1) gets what it can read.
+        let mut machine = machine(spec::F_MRG_RXBUF | spec::F_GUEST_TSO4, 1);
+        for i in 0..3 {
+            machine.driver.add(RX, &[writable(DATA + 0x1000 * i, 2000)]);
+        }
+        machine.driver.notify(RX);
+        machine.deliver(large());
+        let lengths: Vec<_> = (0..3).map(|_| machine.driver.wait_used(RX).1).collect();
+        assert_eq!(lengths, [66 + 1000, 66 + 1000, 66 + 500]);
     }
 
     #[test]

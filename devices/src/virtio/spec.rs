@@ -248,6 +248,12 @@ pub mod net {
     pub const F_MQ: u64 = 1 << 22;
     /// Feature: the driver can set the MAC address.
     pub const F_CTRL_MAC_ADDR: u64 = 1 << 23;
+    /// Feature: the driver takes several UDP datagrams over IPv4 as one packet.
+    pub const F_GUEST_USO4: u64 = 1 << 54;
+    /// Feature: the driver takes several UDP datagrams over IPv6 as one packet.
+    pub const F_GUEST_USO6: u64 = 1 << 55;
+    /// Feature: the device takes several UDP datagrams as one packet.
+    pub const F_HOST_USO: u64 = 1 << 56;
 
     /// `status`: the link is up.
     pub const S_LINK_UP: u16 = 1;
@@ -262,6 +268,8 @@ pub mod net {
     pub const HDR_GSO_TCPV4: u8 = 1;
     /// `gso_type`: TCP over IPv6.
     pub const HDR_GSO_TCPV6: u8 = 4;
+    /// `gso_type`: UDP, over IPv4 or IPv6.
+    pub const HDR_GSO_UDP_L4: u8 = 5;
 
     /// Class of control commands: receive modes.
     pub const CTRL_RX: u8 = 0;

@@ -46,8 +46,8 @@ pub struct Frame {
 pub struct Offload {
     /// The checksum of the transport protocol, if it is not complete.
     pub checksum: Option<PartialChecksum>,
-    /// The frame holds a TCP segment, over IPv4 or IPv6, with more than this many bytes of data, to be cut into pieces of that size.
-    /// Comes with a partial checksum.
+    /// The frame holds a TCP segment or UDP datagrams one behind the other, over IPv4 or IPv6, with more data than this
+    /// many bytes, to be cut into pieces of that size. Comes with a partial checksum, whose place tells which.
     pub segment_size: Option<u16>,
 }
 

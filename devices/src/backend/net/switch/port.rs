@@ -26,7 +26,7 @@ const INCOMPLETE: u32 = 1 << 31;
 const OFFLOAD_SIZE: usize = 6;
 /// The frame that tells a peer that it may send frames with an [`Offload`]. Others pass it to their guests, which know
 /// nothing of it: its destination is for direct neighbours only (IEEE 802.1Q §8.6.3), its EtherType for experiments.
-const GREETING: &[u8] = b"\x01\x80\xc2\x00\x00\x0e\x52\x55\x0a\x00\x02\x02\x88\xb5vervet: frames may be incomplete  ";
+const GREETING: &[u8] = b"\x01\x80\xc2\x00\x00\x0e\x52\x55\x0a\x00\x02\x02\x88\xb5vervet: frames may be incomplete 2";
 
 /// Reads an offload for a frame of `length` bytes. `None` if it leads out of the frame.
 fn offload_of(bytes: &[u8], length: usize) -> Option<Offload> {
@@ -323,6 +323,7 @@ mod tests {
         let mut bytes = [&[2; 12][..], &[8, 0, 0x45]].concat();
         bytes.resize(54 + 2500, 7);
         (bytes[23], bytes[46]) = (6, 0x50);
+        bytes[20..22].fill(0);
         let frame = Frame { bytes, offload };
         let sockets = || {
             let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -345,11 +346,22 @@ mod tests {
         assert!(other.receive() == Some(frame.clone()));
         assert_eq!(other.receive(), Some(Frame { bytes: vec![1; 60], ..Frame::default() }));
 
+        // Datagrams are told from a segment by the place of their checksum.
+        let mut datagrams = frame.clone();
+        datagrams.bytes[23] = 17;
+        datagrams.offload.checksum = Some(PartialChecksum { start: 34, offset: 6 });
+        one.send(datagrams.clone());
+        one.flush();
+        other.ready(true, true);
+        assert!(other.receive() == Some(datagrams.clone()));
+
         let [one, other] = sockets();
         let (mut one, mut other) = (Stream::greeting(one), Stream::new(other));
         one.send(frame);
+        one.send(datagrams);
         one.flush();
-        assert_eq!(receive(&mut other).iter().map(Vec::len).collect::<Vec<_>>(), [1054, 1054, 554]);
+        let lengths: Vec<_> = receive(&mut other).iter().map(Vec::len).collect();
+        assert_eq!(lengths, [1054, 1054, 554, 1042, 1042, 42 + 512]);
     }
 
     #[test]

@@ -26,6 +26,9 @@ const IFF_VNET_HDR: u16 = 0x4000;
 const TUN_F_CSUM: usize = 1;
 const TUN_F_TSO4: usize = 2;
 const TUN_F_TSO6: usize = 4;
+/// We take several UDP datagrams as one packet, over IPv4 and IPv6 (Linux 6.2).
+const TUN_F_USO4: usize = 0x20;
+const TUN_F_USO6: usize = 0x40;
 
 /// `struct ifreq` with its flags: as large as the kernel's, which reads and writes all of it.
 #[repr(C)]
@@ -67,7 +70,10 @@ pub enum TapError {
 }
 
 /// An open interface.
-pub struct Interface(File);
+pub struct Interface {
+    file: File,
+    takes_datagrams: bool,
+}
 
 impl Interface {
     /// Opens the interface `name`, which is made if that is allowed and then ends with this. Reads and writes do not
@@ -84,7 +90,7 @@ impl Interface {
             }
             _ => TapError::Device(error.into()),
         })?;
-        let interface = Self(file.into());
+        let mut interface = Self { file: file.into(), takes_datagrams: false };
         interface.bind(name).map_err(|error| match error {
             rustix::io::Errno::PERM => TapError::Permission(name.into()),
             rustix::io::Errno::BUSY => TapError::Busy(name.into()),
@@ -94,27 +100,38 @@ impl Interface {
     }
 
     #[expect(unsafe_code, reason = "ioctl")]
-    fn bind(&self, name: &str) -> rustix::io::Result<()> {
+    fn bind(&mut self, name: &str) -> rustix::io::Result<()> {
         let mut request = Request { name: [0; NAME_SIZE], flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR, rest: [0; 22] };
         request.name[..name.len()].copy_from_slice(name.as_bytes());
         // SAFETY: TUNSETIFF takes a pointer to a `struct ifreq`, 40 bytes on hosts of 64 bits, which `Request` is; the
         // setter passes one to a copy that lives as long as the call.
-        unsafe { ioctl(&self.0, Setter::<TUNSETIFF, Request>::new(request)) }?;
+        unsafe { ioctl(&self.file, Setter::<TUNSETIFF, Request>::new(request)) }?;
         // SAFETY: TUNSETVNETLE takes a pointer to an `int`.
-        unsafe { ioctl(&self.0, Setter::<TUNSETVNETLE, i32>::new(1)) }?;
-        // SAFETY: TUNSETOFFLOAD takes a number in place of a pointer, and touches no memory of ours.
-        unsafe { ioctl(&self.0, IntegerSetter::<TUNSETOFFLOAD>::new_usize(TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6)) }
+        unsafe { ioctl(&self.file, Setter::<TUNSETVNETLE, i32>::new(1)) }?;
+        let offer = |offloads| {
+            // SAFETY: TUNSETOFFLOAD takes a number in place of a pointer, and touches no memory of ours.
+            unsafe { ioctl(&self.file, IntegerSetter::<TUNSETOFFLOAD>::new_usize(offloads)) }
+        };
+        let segments = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
+        // An older kernel refuses what it does not know.
+        self.takes_datagrams = offer(segments | TUN_F_USO4 | TUN_F_USO6).is_ok();
+        if self.takes_datagrams { Ok(()) } else { offer(segments) }
+    }
+
+    /// Whether the host takes and gives several UDP datagrams as one packet.
+    pub fn takes_datagrams(&self) -> bool {
+        self.takes_datagrams
     }
 
     /// The interface's frames.
     pub fn file(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
 impl AsFd for Interface {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.file.as_fd()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod interface;
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ const NEEDS_CHECKSUM: u8 = 1;
 const NO_SEGMENTS: u8 = 0;
 const TCP_IPV4: u8 = 1;
 const TCP_IPV6: u8 = 4;
+const UDP: u8 = 5;
 
 /// A guest's connection to a TAP interface.
 pub struct Tap {
@@ -53,7 +55,7 @@ impl Tap {
             interface,
             end,
             poll,
-            waiting: None,
+            waiting: VecDeque::new(),
             buffer: vec![0; HEADER_SIZE + LARGEST_FRAME],
             readable: true,
             writable: true,
@@ -73,8 +75,8 @@ struct Bridge {
     interface: Interface,
     end: NetworkEnd,
     poll: Poll,
-    /// A packet that the interface had no room for.
-    waiting: Option<Vec<u8>>,
+    /// Packets that wait for the interface: one that it had no room for, or what a frame was cut into.
+    waiting: VecDeque<Vec<u8>>,
     buffer: Vec<u8>,
     readable: bool,
     writable: bool,
@@ -109,21 +111,34 @@ impl Bridge {
             if !self.writable {
                 return false;
             }
-            let Some(packet) = self.waiting.take().or_else(|| self.end.receive().map(|frame| packet_of(&frame))) else {
-                return false;
-            };
+            let Some(packet) = self.next_packet() else { return false };
             match self.interface.file().write(&packet) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.writable = false;
-                    self.waiting = Some(packet);
+                    self.waiting.push_front(packet);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.waiting = Some(packet),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.waiting.push_front(packet),
                 // The interface is down, or the frame is none that it takes.
                 Err(error) => tracing::debug!("tap: a frame was dropped: {error}"),
             }
         }
         true
+    }
+
+    /// The next packet for the interface.
+    fn next_packet(&mut self) -> Option<Vec<u8>> {
+        while self.waiting.is_empty() {
+            let frame = self.end.receive()?;
+            if frame.offload.segment_size.is_none() || !offload::is_udp(&frame) || self.interface.takes_datagrams() {
+                return Some(packet_of(&frame));
+            }
+            match offload::segment(&frame) {
+                Some(frames) => self.waiting = frames.iter().map(packet_of).collect(),
+                None => tracing::debug!("tap: a malformed frame was dropped"),
+            }
+        }
+        self.waiting.pop_front()
     }
 
     /// Passes frames to the guest. Whether there may be more is the answer.
@@ -150,6 +165,15 @@ impl Bridge {
     }
 }
 
+/// How a frame is to be cut.
+fn segments(frame: &Frame) -> u8 {
+    match (offload::is_udp(frame), offload::is_ipv6(frame)) {
+        (true, _) => UDP,
+        (false, true) => TCP_IPV6,
+        (false, false) => TCP_IPV4,
+    }
+}
+
 /// A frame behind its header, as the interface takes it.
 fn packet_of(frame: &Frame) -> Vec<u8> {
     let mut packet = vec![0; HEADER_SIZE];
@@ -158,8 +182,8 @@ fn packet_of(frame: &Frame) -> Vec<u8> {
         packet[6..8].copy_from_slice(&start.to_le_bytes());
         packet[8..10].copy_from_slice(&offset.to_le_bytes());
         if let Some(size) = frame.offload.segment_size {
-            packet[1] = if offload::is_ipv6(frame) { TCP_IPV6 } else { TCP_IPV4 };
-            packet[2..4].copy_from_slice(&offload::tcp_headers_size(frame, start).to_le_bytes());
+            packet[1] = segments(frame);
+            packet[2..4].copy_from_slice(&offload::headers_size(frame, start).to_le_bytes());
             packet[4..6].copy_from_slice(&size.to_le_bytes());
         }
     }
@@ -181,10 +205,15 @@ fn frame_of(packet: &[u8]) -> Option<Frame> {
     }
     match header[1] {
         NO_SEGMENTS => {}
-        TCP_IPV4 | TCP_IPV6 if offload.checksum.is_some() && number(4) != 0 => offload.segment_size = Some(number(4)),
+        TCP_IPV4 | TCP_IPV6 | UDP if offload.checksum.is_some() && number(4) != 0 => {
+            offload.segment_size = Some(number(4));
+        }
         _ => return None,
     }
-    (bytes.len() >= ETHERNET_HEADER_SIZE).then(|| Frame { bytes: bytes.into(), offload })
+    let frame = Frame { bytes: bytes.into(), offload };
+    let is_sound =
+        frame.bytes.len() >= ETHERNET_HEADER_SIZE && (header[1] == NO_SEGMENTS || header[1] == segments(&frame));
+    is_sound.then_some(frame)
 }
 
 #[cfg(test)]
@@ -198,6 +227,7 @@ mod tests {
             Offload::default(),
             Offload { checksum, segment_size: None },
             Offload { checksum, segment_size: Some(1448) },
+            Offload { checksum: Some(PartialChecksum { start: 34, offset: 6 }), segment_size: Some(1448) },
         ] {
             let mut bytes = vec![1; 3000];
             bytes[12..14].copy_from_slice(&[8, 0]);
@@ -206,7 +236,8 @@ mod tests {
             let packet = packet_of(&frame);
             assert_eq!(frame_of(&packet), Some(frame));
             if offload.segment_size.is_some() {
-                assert_eq!(packet[2..4], 66u16.to_le_bytes(), "Ethernet, IPv4, TCP with options");
+                let (kind, size) = if offload::is_udp(&frame_of(&packet).unwrap()) { (5, 42) } else { (1, 66) };
+                assert_eq!(packet[1..4], [kind, size, 0], "Ethernet, IPv4, UDP or TCP with options");
             }
         }
     }
@@ -219,9 +250,15 @@ mod tests {
             assert_eq!(frame_of(&sound[..length]), None, "{length}");
         }
         // A checksum outside; segments without one, without a size, of a kind that was not asked for.
-        for (at, bytes) in
-            [(0, &[1, 0, 0, 0, 0, 0, 58, 0, 1][..]), (1, &[1, 0, 0, 1]), (0, &[1, 1]), (0, &[1, 3, 0, 0, 1])]
-        {
+        for (at, bytes) in [
+            (0, &[1, 0, 0, 0, 0, 0, 58, 0, 1][..]),
+            (1, &[1, 0, 0, 1]),
+            (0, &[1, 1]),
+            (0, &[1, 3, 0, 0, 1]),
+            // UDP with TCP's checksum, and the other way round.
+            (0, &[1, 5, 0, 0, 1, 0, 34, 0, 16]),
+            (0, &[1, 1, 0, 0, 1, 0, 34, 0, 6]),
+        ] {
             let mut packet = sound.clone();
             packet[at..at + bytes.len()].copy_from_slice(bytes);
             assert_eq!(frame_of(&packet), None, "{bytes:?}");

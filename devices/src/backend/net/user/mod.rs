@@ -46,6 +46,7 @@ use smoltcp::wire::{
 };
 
 use super::event_loop::{EventLoop, Threaded};
+use super::offload::{self, UDP_HEADER_SIZE};
 use super::{Frame, Link, MacAddress};
 use ip::Packet;
 use output::Output;
@@ -657,19 +658,31 @@ impl Router {
             self.dhcp(udp.payload(), source);
             return Some(());
         }
-        let mut forwards = self.udp_forwards.iter_mut();
-        if remote.ip() == router_for(guest.ip()) && forwards.any(|forward| forward.send(guest, remote, udp.payload())) {
+        // The guest may have left it to us to cut the data into datagrams.
+        let (data, size) = match frame.offload.segment_size {
+            Some(size) => (packet.payload.get(UDP_HEADER_SIZE..)?, usize::from(size).max(1)),
+            None => (udp.payload(), usize::MAX),
+        };
+        let datagrams = offload::pieces(data, size);
+        if remote.ip() == router_for(guest.ip())
+            && let Some(forward) = self.udp_forwards.iter_mut().find(|forward| forward.knows(guest, remote))
+        {
+            datagrams.for_each(|data| forward.send(remote, data));
             return Some(());
         }
         match self.policy.target(remote) {
             Target::NameServer => {
                 let (dhcp, now) = (&self.dhcp, Instant::now());
                 let inside = |name: &str| dhcp.address_of(name, now);
-                self.dns.query(guest, udp.payload(), inside, self.poll.registry(), &mut self.output);
+                for data in datagrams {
+                    self.dns.query(guest, data, inside, self.poll.registry(), &mut self.output);
+                }
             }
             Target::Host(host) => {
-                if let Err(error) = self.mappings.send(guest, remote, host, udp.payload(), self.poll.registry()) {
-                    tracing::debug!("user network: a datagram to {host} was dropped: {error}");
+                for data in datagrams {
+                    if let Err(error) = self.mappings.send(guest, remote, host, data, self.poll.registry()) {
+                        tracing::debug!("user network: a datagram to {host} was dropped: {error}");
+                    }
                 }
             }
             Target::Refused if remote.is_ipv4() => {

@@ -13,9 +13,9 @@ use smoltcp::wire::{
 use super::ip::{self, IPV4_HEADER_SIZE, IPV6_HEADER_SIZE};
 use super::reassembly::FRAGMENT_HEADER_SIZE;
 use super::{ROUTER, ROUTER_MAC, ipv6, is_guest};
+use crate::backend::net::offload::UDP_HEADER_SIZE;
 use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, MacAddress, NetworkEnd};
 
-const UDP_HEADER_SIZE: usize = 8;
 /// Hops that packets of the router's may make.
 const HOP_LIMIT: u8 = 64;
 /// How long an address stays with a card that is silent, unless it was leased.

@@ -13,7 +13,7 @@ use smoltcp::wire::{
     EthernetAddress, HardwareAddress, Icmpv4Repr, IpAddress, IpCidr, Ipv4Repr, TcpPacket, TcpSeqNumber,
 };
 
-use super::super::{ETHERNET_HEADER_SIZE, NetworkBackend, offload};
+use super::super::{ETHERNET_HEADER_SIZE, NetworkBackend, Offload, PartialChecksum, offload};
 use super::*;
 
 mod v6;
@@ -463,6 +463,36 @@ fn datagrams_pass_and_only_from_those_who_were_asked() {
     // The same guest's port keeps its mapping.
     guest.send_to(handle, b"again", ROUTER, port);
     assert_eq!(guest.host_receives(&server), (b"again".to_vec(), from));
+}
+
+#[test]
+fn datagrams_that_the_guest_leaves_to_be_cut_arrive_one_by_one() {
+    let forwards = vec!["udp:127.0.0.1:0-:53".parse().unwrap()];
+    let mut guest = Guest::new(Configuration { forwards, ..open() });
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let forward = guest.network.forwards()[0].host;
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // The guest's stack answers ARP, and knows under which port it sees the peer.
+    let handle = guest.udp_socket(53);
+    peer.send_to(b"hello", forward).unwrap();
+    let (_, visible) = guest.receive_from(handle);
+    let data = noise(4500);
+    for (to, receiver) in [(SocketAddrV4::new(ROUTER, port), &server), (visible, &peer)] {
+        for length in [4500, 4000, 700, 0] {
+            let mut udp = [&53u16.to_be_bytes()[..], &to.port().to_be_bytes(), &[0; 4], &data[..length]].concat();
+            let size = udp.len() as u16;
+            udp[4..6].copy_from_slice(&size.to_be_bytes());
+            let mut frame = ip(MAC, FIRST_GUEST, *to.ip(), IpProtocol::Udp, &udp, 0, false);
+            let checksum = Some(PartialChecksum { start: 34, offset: 6 });
+            frame.offload = Offload { checksum, segment_size: Some(1000) };
+            guest.network.send(frame).unwrap();
+            let pieces: Vec<&[u8]> = if length == 0 { vec![&[]] } else { data[..length].chunks(1000).collect() };
+            for piece in pieces {
+                assert!(guest.host_receives(receiver).0 == piece, "{length}");
+            }
+        }
+    }
 }
 
 /// A frame with a UDP datagram.

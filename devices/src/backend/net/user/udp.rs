@@ -198,17 +198,23 @@ impl Forward {
         self.readable = true;
     }
 
-    /// Sends a datagram of the guest's to the peer that it sees as `visible`. Whether there is one is the answer.
-    pub fn send(&mut self, guest: SocketAddr, visible: SocketAddr, data: &[u8]) -> bool {
+    /// Whether there is a peer that `guest` sees as `visible`.
+    pub fn knows(&self, guest: SocketAddr, visible: SocketAddr) -> bool {
+        guest.port() == self.guest_port
+            && self
+                .peers
+                .get(&visible.port())
+                .is_some_and(|peer| peer.visible == visible && peer.used.elapsed() <= LIFETIME)
+    }
+
+    /// Sends a datagram of the guest's to the peer that it sees as `visible`, if there is one.
+    pub fn send(&mut self, visible: SocketAddr, data: &[u8]) {
         let port = visible.port();
-        let (Some(peer), Some(&address)) = (self.peers.get_mut(&port), self.addresses.get(&port)) else { return false };
-        if guest.port() != self.guest_port || peer.visible != visible || peer.used.elapsed() > LIFETIME {
-            return false;
+        if let (Some(peer), Some(&address)) = (self.peers.get_mut(&port), self.addresses.get(&port)) {
+            peer.used = Instant::now();
+            // What the host cannot take now is lost, as on any network.
+            let _ = self.socket.send_to(data, address);
         }
-        peer.used = Instant::now();
-        // What the host cannot take now is lost, as on any network.
-        let _ = self.socket.send_to(data, address);
-        true
     }
 
     /// How a guest that knows the router as `router` sees a peer.

@@ -218,6 +218,27 @@ fn connections_and_datagrams_pass_where_the_host_has_ipv6() {
 }
 
 #[test]
+fn datagrams_over_ipv6_that_the_guest_leaves_to_be_cut_arrive_one_by_one() {
+    let Ok(server) = UdpSocket::bind("[::1]:0") else {
+        eprintln!("skipped: the host has no IPv6");
+        return;
+    };
+    let mut guest = Guest::new_v6(open());
+    let port = server.local_addr().unwrap().port();
+    let data = noise(2500);
+    let length = (8 + data.len() as u16).to_be_bytes();
+    let ethernet = [&ROUTER_MAC.0[..], &MAC.0, &[0x86, 0xdd]].concat();
+    let header = [&[0x60, 0, 0, 0][..], &length, &[17, 64], &GUEST.octets(), &ROUTER_V6.octets()].concat();
+    let udp = [&5001u16.to_be_bytes()[..], &port.to_be_bytes(), &length, &[0, 0]].concat();
+    let checksum = Some(PartialChecksum { start: 54, offset: 6 });
+    let bytes = [ethernet, header, udp, data.clone()].concat();
+    guest.network.send(Frame { bytes, offload: Offload { checksum, segment_size: Some(1000) } }).unwrap();
+    for piece in data.chunks(1000) {
+        assert!(guest.host_receives(&server).0 == piece);
+    }
+}
+
+#[test]
 fn what_was_not_opened_is_refused_by_ipv6_too() {
     let Ok(listener) = TcpListener::bind("[::1]:0") else {
         eprintln!("skipped: the host has no IPv6");

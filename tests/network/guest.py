@@ -9,9 +9,9 @@ PROMPT = b":~# "
 
 
 class Guest:
-    """A running machine with a shell on its console, started by `command`."""
+    """A running machine with a shell on its console, started by `command`; `first` is what it says when it is there."""
 
-    def __init__(self, command, environment=None):
+    def __init__(self, command, environment=None, first=PROMPT, limit=300):
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -21,7 +21,29 @@ class Guest:
         )
         self.output = b""
         self.position = 0
+        self.expect(first, limit)
+
+    def send(self, text):
+        """Types `text`."""
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def log_in(self, user, password):
+        """Answers a login prompt."""
+        self.send(f"{user}\n")
+        self.expect(b"Password: ")
+        self.send(f"{password}\n")
         self.expect(PROMPT)
+
+    def wait(self, limit):
+        """Waits until the machine has ended; its exit status."""
+        end = time.monotonic() + limit
+        while select.select([self.process.stdout], [], [], max(0, end - time.monotonic()))[0]:
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                break
+            self.output += data
+        return self.process.wait(max(1, end - time.monotonic()))
 
     def expect(self, text, limit=300):
         """Waits for `text`; what came before it."""
@@ -41,9 +63,7 @@ class Guest:
     def try_run(self, command, limit=300):
         """Has the shell run a command; its exit status and output."""
         # The echo of the line, which may be cut into lines of the terminal's, does not hold these marks.
-        line = f"echo 'be''gin'; {command}; echo 'sta''tus='$?\n"
-        self.process.stdin.write(line.encode())
-        self.process.stdin.flush()
+        self.send(f"echo 'be''gin'; {command}; echo 'sta''tus='$?\n")
         self.expect(b"begin\r\n", limit)
         output = self.expect(b"status=", limit)
         status = int(self.expect(b"\r", limit))

@@ -1,10 +1,10 @@
-//! IPv6 inside: the router's advertisements (RFC 4861, RFC 4862), neighbour discovery, pings of the router.
+//! IPv6 inside: the router's advertisements (RFC 4861, RFC 4862), neighbour discovery, pings.
 //!
 //! The network is a unique local one (RFC 4193), as 10.0.2.0/24 is a private one: a guest's resolver library then prefers
 //! IPv4 to reach the world (RFC 6724 §2.1), which every host has, and takes IPv6 where a name has nothing else.
 //! Site-local addresses (fec0::/10) are deprecated (RFC 3879).
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 use smoltcp::phy::ChecksumCapabilities;
@@ -15,6 +15,7 @@ use smoltcp::wire::{
 
 use super::ip::Packet;
 use super::output::Output;
+use super::policy::Target;
 use super::{ROUTER_MAC, Router};
 use crate::backend::net::MacAddress;
 
@@ -164,8 +165,17 @@ impl Router {
             answer.set_msg_type(Icmpv6Message::EchoReply);
             answer.fill_checksum(&to, &from);
             self.output.packet(to, from, IpProtocol::Icmpv6, &message);
-        } else {
-            self.unreachable_v6(packet, Icmpv6DstUnreachable::AdminProhibit);
+            return Some(());
+        }
+        match self.policy.target(SocketAddrV6::new(to, 0, 0, 0)) {
+            Target::Host(_) => {
+                if let Err(error) = self.pings.send(from.into(), to.into(), packet.payload, self.poll.registry()) {
+                    tracing::debug!("user network: the host does not let us ping {to}: {error}");
+                    self.unreachable_v6(packet, Icmpv6DstUnreachable::AdminProhibit);
+                }
+            }
+            Target::NameServer | Target::Refused => self.unreachable_v6(packet, Icmpv6DstUnreachable::AdminProhibit),
+            Target::Martian => {}
         }
         Some(())
     }

@@ -12,7 +12,7 @@
 //! (`tcp`), UDP datagrams (`udp`) and pings of others (`echo`) into the host's, as far as the rules (`policy`)
 //! allow.
 //!
-//! Of IPv6, TCP and UDP pass, where the host has it; pings reach the router.
+//! IPv6 passes where the host has it.
 //!
 //! Everything that a guest or a peer can make grow has a bound: queues, flows, mappings, queries, fragments, neighbours.
 
@@ -726,7 +726,7 @@ impl Router {
         }
         match self.policy.target(SocketAddrV4::new(to, 0)) {
             Target::Host(_) => {
-                if let Err(error) = self.pings.send(from, to, header.payload(), self.poll.registry()) {
+                if let Err(error) = self.pings.send(from.into(), to.into(), header.payload(), self.poll.registry()) {
                     tracing::debug!("user network: the host does not let us ping {to}: {error}");
                     self.unreachable(packet, Icmpv4DstUnreachable::CommProhibited);
                 }

@@ -1,9 +1,11 @@
-//! The JIT: hot code, translated by Cranelift, in place of the interpreter.
+//! The JIT: compiled code in place of the interpreter.
 //!
-//! The interpreter runs what is cold and counts how often it enters each block. A block that is hot is the entry of a
-//! region ([`region`]), which a background thread grows, translates ([`translate`]) and installs ([`shared`]); from
-//! then on the engine enters it instead. Regions reach each other by links and by the hart's jump cache, and come back
-//! here only for what they do not know: traps, helpers that change the hart's mode, events, code not yet translated.
+//! The interpreter runs what is cold and counts how often it enters each block. For a block that is warm, the baseline
+//! compiler ([`baseline`]) makes quick code on a thread of its own, which goes on counting. A block that is hot is the entry
+//! of a region ([`region`]), which another background thread grows, translates by Cranelift ([`translate`]) and installs
+//! ([`shared`]); from then on it is entered instead. Both kinds of code reach each other by links and by the hart's jump
+//! cache, and come back here only for what they do not know: traps, helpers that change the hart's mode, events, code not
+//! yet translated.
 //!
 //! Code is kept by physical address and mode, so that it survives changes of the address space; jump caches are by
 //! virtual address in a context, as those of decoded blocks are.

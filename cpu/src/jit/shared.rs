@@ -767,7 +767,7 @@ impl Inner {
         };
         let Some(unit) = unit else { return };
         let blocks = unit.blocks();
-        let Some(counters) = self.take_counters(blocks) else { return };
+        let Some(counters) = self.take_counters(blocks) else { return self.empty(generation) };
         let (unlinked, hot) = (self.unlinked.load(Ordering::Acquire), self.hot.load(Ordering::Acquire));
         let way = |index| AtomicU64::new(if index < blocks { hot } else { unlinked });
         let links: Box<[AtomicU64]> = (0..3 * blocks).map(way).collect();
@@ -813,7 +813,8 @@ impl Inner {
         if self.configuration.extensions.contains(crate::extension::Extension::Zca) { 1 } else { 3 }
     }
 
-    /// Numbers of counters for a unit's blocks: the first.
+    /// Numbers of counters for a unit's blocks: the first. Where there are not so many, all code has to go, as where there is no
+    /// room for it.
     #[cfg(target_arch = "x86_64")]
     fn take_counters(&self, count: usize) -> Option<usize> {
         let mut numbers = lock(&self.ranges);

@@ -50,6 +50,21 @@ fn jit(threshold: u32) -> EngineKind {
     EngineKind::Jit(JitOptions { threshold, cache_size: 8 << 20, ..JitOptions::default() })
 }
 
+/// Baseline code from the first execution on; regions once its counters have run out so often.
+fn baseline(threshold: u32) -> EngineKind {
+    let options = JitOptions { threshold, baseline_threshold: Some(1), ..JitOptions::default() };
+    EngineKind::Jit(JitOptions { cache_size: 8 << 20, ..options })
+}
+
+/// Baseline code alone.
+const ALONE: u32 = u32::MAX;
+
+/// Engines that compile whatever they run. Baseline code is x86-64 hosts'.
+fn compiling() -> Vec<EngineKind> {
+    let both = [baseline(ALONE), baseline(2)];
+    [jit(1)].into_iter().chain(both.into_iter().filter(|_| cfg!(target_arch = "x86_64"))).collect()
+}
+
 /// A machine with one hart.
 struct Machine {
     ram: Ram,
@@ -340,8 +355,8 @@ fn ends_when_told(mut machine: Machine, tell: impl FnOnce(&Ram, &HartShared)) ->
 
 #[test]
 fn an_interrupt_reaches_a_loop_that_touches_no_memory() {
-    for threshold in [1, 50] {
-        let machine = Machine::new(jit(threshold));
+    for kind in compiling().into_iter().chain([jit(50)]) {
+        let machine = Machine::new(kind);
         machine.load(CODE, &[0x0010_0513, 0x0000_006f]); // li a0, 1; j .
         let machine = ends_when_told(machine, |_, shared| shared.raise(event::PAUSE));
         assert_eq!(machine.hart.pc, CODE + 4);
@@ -351,8 +366,8 @@ fn an_interrupt_reaches_a_loop_that_touches_no_memory() {
 
 #[test]
 fn a_loop_sees_what_somebody_else_stores() {
-    for threshold in [1, 50] {
-        let machine = Machine::new(jit(threshold));
+    for kind in compiling().into_iter().chain([jit(50)]) {
+        let machine = Machine::new(kind);
         // lui a1, 0x80008; slli, srli; 1: ld a0, 0(a1); beqz a0, 1b; wfi
         let program = [0x8000_85b7, 0x0205_9593, 0x0205_d593, 0x0005_b503, 0xfe05_0ee3, 0x1050_0073];
         machine.load(CODE, &program);
@@ -364,35 +379,37 @@ fn a_loop_sees_what_somebody_else_stores() {
 
 #[test]
 fn code_that_is_written_is_translated_anew() {
-    let mut machine = Machine::new(jit(1));
-    // A loop of: a0 += N, where the immediate N is rewritten each time round, with fence.i.
-    // lui a1,0x80001; slli; srli; lw a2,32(a1) is the instruction at `patched`.
-    let program = [
-        0x8000_15b7, // lui a1, 0x80001
-        0x0205_9593, // slli a1, a1, 32
-        0x0205_d593, // srli a1, a1, 32
-        0x0010_06b7, // lui a3, 0x100: one more in the immediate of an addi
-        0x0640_0713, // li a4, 100
-        0x01c5_a603, // loop: lw a2, 28(a1)
-        0x0000_100f, // fence.i
-        0x0015_0513, // patched: addi a0, a0, 1
-        0x00d6_0633, // add a2, a2, a3
-        0x00c5_ae23, // sw a2, 28(a1)
-        0xfff7_0713, // addi a4, a4, -1
-        0xfe07_14e3, // bnez a4, loop
-        0x0000_006f, // j .
-    ];
-    machine.load(CODE, &program);
-    machine.run(2000);
-    assert_eq!(machine.hart.pc, CODE + 48);
-    assert_eq!(machine.hart.x(10), (1..=100).sum::<u64>());
-    assert!(machine.statistics().translated > 0);
+    for kind in compiling() {
+        let mut machine = Machine::new(kind);
+        // A loop of: a0 += N, where the immediate N is rewritten each time round, with fence.i.
+        // lui a1,0x80001; slli; srli; lw a2,32(a1) is the instruction at `patched`.
+        let program = [
+            0x8000_15b7, // lui a1, 0x80001
+            0x0205_9593, // slli a1, a1, 32
+            0x0205_d593, // srli a1, a1, 32
+            0x0010_06b7, // lui a3, 0x100: one more in the immediate of an addi
+            0x0640_0713, // li a4, 100
+            0x01c5_a603, // loop: lw a2, 28(a1)
+            0x0000_100f, // fence.i
+            0x0015_0513, // patched: addi a0, a0, 1
+            0x00d6_0633, // add a2, a2, a3
+            0x00c5_ae23, // sw a2, 28(a1)
+            0xfff7_0713, // addi a4, a4, -1
+            0xfe07_14e3, // bnez a4, loop
+            0x0000_006f, // j .
+        ];
+        machine.load(CODE, &program);
+        machine.run(2000);
+        assert_eq!(machine.hart.pc, CODE + 48);
+        assert_eq!(machine.hart.x(10), (1..=100).sum::<u64>());
+        assert!(machine.statistics().translated > 0);
+    }
 }
 
 #[test]
 fn code_written_by_a_device_is_seen_without_a_fence() {
-    for threshold in [1, 50] {
-        let machine = Machine::new(jit(threshold));
+    for kind in compiling().into_iter().chain([jit(50)]) {
+        let machine = Machine::new(kind);
         machine.load(CODE, &[0x0010_0513, 0x0000_006f]); // li a0, 1; 1: j 1b
         let machine = ends_when_told(machine, |ram, _| {
             // wfi
@@ -437,10 +454,6 @@ impl Tables<'_> {
 }
 
 /// A machine in S-mode with those tables on, and PMP open.
-fn paged(threshold: u32) -> Machine {
-    paged_machine(jit(threshold))
-}
-
 fn paged_machine(kind: EngineKind) -> Machine {
     let mut machine = Machine::new(kind);
     Tables(&machine.ram).prepare();
@@ -466,74 +479,82 @@ fn call(machine: &mut Machine, address: u64) {
 
 #[test]
 fn a_remapped_page_runs_its_new_code_after_a_fence() {
-    let mut machine = paged(1);
-    machine.load(CODE, &[0x0010_0513, RETURN]); // li a0, 1
-    machine.load(CODE + 0x1000, &[0x0020_0513, RETURN]); // li a0, 2
-    for round in 0..6 {
-        Tables(&machine.ram).map(5, Some(CODE + round % 2 * 0x1000));
-        machine.hart.fence_translations((round > 2).then_some(0x5000), None);
-        call(&mut machine, 0x5000);
-        assert_eq!(machine.hart.x(10), 1 + round % 2);
+    for kind in compiling() {
+        let mut machine = paged_machine(kind);
+        machine.load(CODE, &[0x0010_0513, RETURN]); // li a0, 1
+        machine.load(CODE + 0x1000, &[0x0020_0513, RETURN]); // li a0, 2
+        for round in 0..6 {
+            Tables(&machine.ram).map(5, Some(CODE + round % 2 * 0x1000));
+            machine.hart.fence_translations((round > 2).then_some(0x5000), None);
+            call(&mut machine, 0x5000);
+            assert_eq!(machine.hart.x(10), 1 + round % 2);
+        }
+        assert!(machine.statistics().translated > machine.statistics().interpreted);
     }
-    assert!(machine.statistics().translated > machine.statistics().interpreted);
 }
 
 #[test]
 fn one_physical_page_at_two_virtual_addresses() {
-    let mut machine = paged(1);
-    machine.load(CODE, &[0x0000_0517, RETURN]); // auipc a0, 0
-    for page in [5, 9, 5, 9] {
-        Tables(&machine.ram).map(page, Some(CODE));
-        call(&mut machine, page * 4096);
-        assert_eq!(machine.hart.x(10), page * 4096);
+    for kind in compiling() {
+        let mut machine = paged_machine(kind);
+        machine.load(CODE, &[0x0000_0517, RETURN]); // auipc a0, 0
+        for page in [5, 9, 5, 9] {
+            Tables(&machine.ram).map(page, Some(CODE));
+            call(&mut machine, page * 4096);
+            assert_eq!(machine.hart.x(10), page * 4096);
+        }
     }
 }
 
 #[test]
 fn a_region_over_two_pages_follows_the_second_ones_mapping() {
-    let mut machine = paged(1);
-    // The first page ends in a jump into the second.
-    machine.load(CODE + 0xffc, &[0x0040_006f]); // j +4
-    machine.load(CODE + 0x1000, &[0x0010_0513, RETURN]);
-    machine.load(CODE + 0x2000, &[0x0020_0513, RETURN]);
-    let tables = |machine: &Machine, second| {
-        Tables(&machine.ram).map(5, Some(CODE));
-        Tables(&machine.ram).map(6, second);
-    };
-    for (second, value) in [(0x1000, 1), (0x2000, 2), (0x1000, 1), (0x2000, 2)] {
-        tables(&machine, Some(CODE + second));
+    for kind in compiling() {
+        let mut machine = paged_machine(kind);
+        // The first page ends in a jump into the second.
+        machine.load(CODE + 0xffc, &[0x0040_006f]); // j +4
+        machine.load(CODE + 0x1000, &[0x0010_0513, RETURN]);
+        machine.load(CODE + 0x2000, &[0x0020_0513, RETURN]);
+        let tables = |machine: &Machine, second| {
+            Tables(&machine.ram).map(5, Some(CODE));
+            Tables(&machine.ram).map(6, second);
+        };
+        for (second, value) in [(0x1000, 1), (0x2000, 2), (0x1000, 1), (0x2000, 2)] {
+            tables(&machine, Some(CODE + second));
+            machine.hart.fence_translations(Some(0x6000), None);
+            call(&mut machine, 0x6000);
+            call(&mut machine, 0x5ffc);
+            assert_eq!(machine.hart.x(10), value);
+        }
+        // And where it is gone, the jump arrives and the fetch faults.
+        tables(&machine, None);
         machine.hart.fence_translations(Some(0x6000), None);
-        call(&mut machine, 0x6000);
-        call(&mut machine, 0x5ffc);
-        assert_eq!(machine.hart.x(10), value);
+        machine.load(BASE, &[0x0000_006f]);
+        machine.hart.set_pc(0x5ffc);
+        machine.run(100);
+        assert_eq!((machine.hart.csr.mcause, machine.hart.csr.mepc, machine.hart.csr.mtval), (12, 0x6000, 0x6000));
     }
-    // And where it is gone, the jump arrives and the fetch faults.
-    tables(&machine, None);
-    machine.hart.fence_translations(Some(0x6000), None);
-    machine.load(BASE, &[0x0000_006f]);
-    machine.hart.set_pc(0x5ffc);
-    machine.run(100);
-    assert_eq!((machine.hart.csr.mcause, machine.hart.csr.mepc, machine.hart.csr.mtval), (12, 0x6000, 0x6000));
 }
 
 #[test]
 fn address_spaces_keep_apart() {
-    let mut machine = paged(1);
-    machine.load(CODE, &[0x0010_0513, RETURN]);
-    machine.load(CODE + 0x1000, &[0x0020_0513, RETURN]);
-    // A second set of tables, for another ASID: only the leaves differ.
-    let second = BASE + 0x1_8000;
-    let tables = Tables(&machine.ram);
-    tables.map(5, Some(CODE));
-    tables.write(second, ((second + 0x1000) >> 12) << 10 | 1);
-    tables.write(second + 16, (BASE >> 12) << 10 | 0xcf);
-    tables.write(second + 0x1000, ((second + 0x2000) >> 12) << 10 | 1);
-    tables.write(second + 0x2000 + 40, ((CODE + 0x1000) >> 12) << 10 | 0xcf);
-    for round in 0..6 {
-        let satp = if round % 2 == 0 { Tables::satp(1) } else { 8 << 60 | 2 << 44 | second >> 12 };
-        machine.hart.write_csr(0x180, satp).unwrap();
-        call(&mut machine, 0x5000);
-        assert_eq!(machine.hart.x(10), 1 + round % 2);
+    for kind in compiling() {
+        let mut machine = paged_machine(kind);
+        machine.load(CODE, &[0x0010_0513, RETURN]);
+        machine.load(CODE + 0x1000, &[0x0020_0513, RETURN]);
+        // A second set of tables, for another ASID: only the leaves differ.
+        let second = BASE + 0x1_8000;
+        let tables = Tables(&machine.ram);
+        tables.map(5, Some(CODE));
+        tables.write(second, ((second + 0x1000) >> 12) << 10 | 1);
+        tables.write(second + 16, (BASE >> 12) << 10 | 0xcf);
+        tables.write(second + 0x1000, ((second + 0x2000) >> 12) << 10 | 1);
+        tables.write(second + 0x2000 + 40, ((CODE + 0x1000) >> 12) << 10 | 0xcf);
+        for round in 0..6 {
+            let satp = if round % 2 == 0 { Tables::satp(1) } else { 8 << 60 | 2 << 44 | second >> 12 };
+            machine.hart.write_csr(0x180, satp).unwrap();
+            call(&mut machine, 0x5000);
+            assert_eq!(machine.hart.x(10), 1 + round % 2);
+        }
     }
 }
 
@@ -623,7 +644,7 @@ fn who_asks_hears_of_stores_to_pages_that_range_entries_have_left() {
     const FIRST: u64 = 8 * PAGE_SIZE;
     // The TLB has one slot for these and the pages at `FIRST`.
     const RIVAL: u64 = BASE + FIRST;
-    let mut machine = paged(1);
+    let mut machine = paged_machine(jit(1));
     machine.hart.set_peers([&Arc::new(HartShared::new(1))]);
     let mut random = Random(7);
     // sd a3, 0(a1); ret, twice: each has an entry of its own.
@@ -670,23 +691,25 @@ fn who_asks_hears_of_stores_to_pages_that_range_entries_have_left() {
 
 #[test]
 fn a_page_that_becomes_code_is_no_longer_written_unheard() {
-    let mut machine = Machine::new(jit(1));
-    // sd a3, 0(a1); ret
-    machine.load(CODE, &[0x00d5_b023, RETURN]);
-    let target = CODE + 0x2000;
-    let store = |machine: &mut Machine, value: u64| {
-        machine.hart.set_x(11, target);
-        machine.hart.set_x(13, value);
-        call(machine, CODE);
-    };
-    for immediate in 1..5_u64 {
-        // li a0, immediate; ret
-        let program = immediate << 20 | 0x513 | u64::from(RETURN) << 32;
-        for _ in 0..3 {
-            store(&mut machine, program);
+    for kind in compiling() {
+        let mut machine = Machine::new(kind);
+        // sd a3, 0(a1); ret
+        machine.load(CODE, &[0x00d5_b023, RETURN]);
+        let target = CODE + 0x2000;
+        let store = |machine: &mut Machine, value: u64| {
+            machine.hart.set_x(11, target);
+            machine.hart.set_x(13, value);
+            call(machine, CODE);
+        };
+        for immediate in 1..5_u64 {
+            // li a0, immediate; ret
+            let program = immediate << 20 | 0x513 | u64::from(RETURN) << 32;
+            for _ in 0..3 {
+                store(&mut machine, program);
+            }
+            call(&mut machine, target);
+            assert_eq!(machine.hart.x(10), immediate);
         }
-        call(&mut machine, target);
-        assert_eq!(machine.hart.x(10), immediate);
     }
 }
 
@@ -738,20 +761,22 @@ fn accesses_that_share_a_check_take_one_range_entry() {
 
 #[test]
 fn a_full_arena_is_emptied() {
-    // Code that is rewritten again and again fills the smallest arena.
-    let options = JitOptions { threshold: 1, cache_size: 16 << 10, ..JitOptions::default() };
-    let mut machine = Machine::new(EngineKind::Jit(options));
-    for round in 0..200_u32 {
-        let mut program = vec![0x0015_0513; 40]; // addi a0, a0, 1
-        program.extend([(round & 0x7ff) << 20 | 0x593, 0x0000_006f]); // li a1, round; j .
-        machine.load(CODE + u64::from(round % 4) * 0x100, &program);
-        machine.hart.set_pc(CODE + u64::from(round % 4) * 0x100);
-        machine.hart.set_x(10, 0);
-        machine.run(600);
-        assert_eq!((machine.hart.x(10), machine.hart.x(11)), (40, u64::from(round & 0x7ff)));
+    for kind in compiling() {
+        // Code that is rewritten again and again fills the smallest arena.
+        let EngineKind::Jit(options) = kind else { unreachable!() };
+        let mut machine = Machine::new(EngineKind::Jit(JitOptions { cache_size: 16 << 10, ..options }));
+        for round in 0..200_u32 {
+            let mut program = vec![0x0015_0513; 40]; // addi a0, a0, 1
+            program.extend([(round & 0x7ff) << 20 | 0x593, 0x0000_006f]); // li a1, round; j .
+            machine.load(CODE + u64::from(round % 4) * 0x100, &program);
+            machine.hart.set_pc(CODE + u64::from(round % 4) * 0x100);
+            machine.hart.set_x(10, 0);
+            machine.run(600);
+            assert_eq!((machine.hart.x(10), machine.hart.x(11)), (40, u64::from(round & 0x7ff)));
+        }
+        let Engine::Jit(jit) = &machine.engine else { unreachable!() };
+        assert!(jit.compiler_statistics().flushes > 0, "{:?}", jit.compiler_statistics());
     }
-    let Engine::Jit(jit) = &machine.engine else { unreachable!() };
-    assert!(jit.compiler_statistics().flushes > 0, "{:?}", jit.compiler_statistics());
 }
 
 /// A loop of some loads, stores and arithmetic at addresses that go on by some step.
@@ -994,7 +1019,7 @@ fn a_view_has_what_loads_may_use_as_freely() {
     let physical = |page: u64| DATA + (page * 5 % 16) * PAGE_SIZE;
     let leaf = |page: u64| (physical(page) >> 12) << 10 | Tables::ALL | Tables::USER;
     let prepared = || {
-        let mut machine = paged(1);
+        let mut machine = paged_machine(jit(1));
         for page in FIRST..512 {
             Tables(&machine.ram).write(Tables::LEAVES + page * 8, leaf(page));
         }

@@ -1204,31 +1204,27 @@ pub(super) fn entry_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderC
 /// Where a link leads that leads nowhere yet, and a jump that has missed its first slot: to the jump cache, and on a miss
 /// to the engine with the link's address, which is zero for a jump, as [`result::CONTINUE`] is.
 pub(super) fn unlinked_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
-    let mut function = Function::with_name_signature(Default::default(), region_signature());
-    let memory = Memory::new(&mut function);
-    let mut b = FunctionBuilder::new(&mut function, context);
-    let signature = b.import_signature(region_signature());
-    let label = b.create_block();
-    b.append_block_params_for_function_params(label);
-    b.switch_to_block(label);
-    let p = b.block_params(label).to_vec();
-    let parameters = [p[parameter::HART], p[parameter::PC], p[parameter::LINK], p[parameter::LEFT]];
-    let probe = Probe { memory, signature, parameters };
-    let miss = probe.first(&mut b);
-    b.switch_to_block(miss);
-    let miss = probe.second(&mut b);
-    b.switch_to_block(miss);
-    b.ins().store(memory.hart, p[parameter::PC], p[parameter::HART], offset::PC);
-    b.ins().store(memory.hart, p[parameter::LEFT], p[parameter::HART], offset::LEFT);
-    b.ins().return_(&[p[parameter::LINK]]);
-    b.seal_all_blocks();
-    b.finalize(isa.frontend_config());
-    function
+    way_out(isa, context, 0, |b, probe| {
+        let miss = probe.first(b);
+        b.switch_to_block(miss);
+        probe.second(b)
+    })
 }
 
 /// Where the links of baseline code's counters lead until they lead to a region: to the region that the jump cache has for
 /// such ways, and on a miss to the engine with the link's address, made odd.
 pub(super) fn hot_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderContext) -> Function {
+    way_out(isa, context, result::HOT, |b, probe| probe.hot(b))
+}
+
+/// A function that probes the jump cache and leaves with the link's address and some bits more on a miss, whose label
+/// `probe` answers with.
+fn way_out(
+    isa: &dyn TargetIsa,
+    context: &mut FunctionBuilderContext,
+    bits: i64,
+    probe: impl FnOnce(&mut FunctionBuilder, Probe) -> Label,
+) -> Function {
     let mut function = Function::with_name_signature(Default::default(), region_signature());
     let memory = Memory::new(&mut function);
     let mut b = FunctionBuilder::new(&mut function, context);
@@ -1238,11 +1234,12 @@ pub(super) fn hot_function(isa: &dyn TargetIsa, context: &mut FunctionBuilderCon
     b.switch_to_block(label);
     let p = b.block_params(label).to_vec();
     let parameters = [p[parameter::HART], p[parameter::PC], p[parameter::LINK], p[parameter::LEFT]];
-    let miss = Probe { memory, signature, parameters }.hot(&mut b);
+    let miss = probe(&mut b, Probe { memory, signature, parameters });
     b.switch_to_block(miss);
     b.ins().store(memory.hart, p[parameter::PC], p[parameter::HART], offset::PC);
     b.ins().store(memory.hart, p[parameter::LEFT], p[parameter::HART], offset::LEFT);
-    let link = b.ins().bor_imm_s(p[parameter::LINK], result::HOT);
+    let link = p[parameter::LINK];
+    let link = if bits == 0 { link } else { b.ins().bor_imm_s(link, bits) };
     b.ins().return_(&[link]);
     b.seal_all_blocks();
     b.finalize(isa.frontend_config());

@@ -249,21 +249,15 @@ impl Assembler {
     }
 
     pub fn load(&mut self, to: Register, from: Memory, width: Width, extend: Extend) {
-        let from = memory(from);
-        match (width, extend) {
-            (Width::Byte, Extend::Zero) => emit!(self, movzbl_rm, to, from),
-            (Width::Half, Extend::Zero) => emit!(self, movzwl_rm, to, from),
-            (Width::Word, Extend::Zero) => emit!(self, movl_rm, to, from),
-            (Width::Byte, Extend::Signed) => emit!(self, movsbq_rm, to, from),
-            (Width::Half, Extend::Signed) => emit!(self, movswq_rm, to, from),
-            (Width::Word, Extend::Signed) => emit!(self, movslq_rm, to, from),
-            (Width::Double, _) => emit!(self, movq_rm, to, from),
-        }
+        self.take(to, memory(from), width, extend);
     }
 
     /// The low bits of a register, extended.
     pub fn extend(&mut self, to: Register, from: Register, width: Width, extend: Extend) {
-        let from = register(from);
+        self.take(to, register(from), width, extend);
+    }
+
+    fn take(&mut self, to: Register, from: Place, width: Width, extend: Extend) {
         match (width, extend) {
             (Width::Byte, Extend::Zero) => emit!(self, movzbl_rm, to, from),
             (Width::Half, Extend::Zero) => emit!(self, movzwl_rm, to, from),

@@ -2,14 +2,6 @@
 
 use super::*;
 
-/// Baseline code from the first execution on; regions once its counters have run out so often.
-fn baseline(threshold: u32) -> EngineKind {
-    EngineKind::Jit(JitOptions { threshold, baseline_threshold: Some(1), cache_size: 8 << 20, ..JitOptions::default() })
-}
-
-/// Baseline code alone.
-const ALONE: u32 = u32::MAX;
-
 #[test]
 fn random_programs_do_the_same() {
     compare_random_programs(baseline(ALONE));

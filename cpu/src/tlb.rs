@@ -34,7 +34,7 @@ pub const ENTRIES: usize = 1024;
 const PAGE_MASK: u64 = !(PAGE_SIZE - 1);
 const CONTEXT_SHIFT: u32 = 3;
 /// Context numbers that fit a tag.
-const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
+pub(crate) const CONTEXTS: u16 = 1 << (12 - CONTEXT_SHIFT);
 /// Address bits inside of superpages: a 64 KiB range (Svnapot), and a leaf at each level above the lowest.
 const SUPERPAGE_BITS: [u32; 5] = [16, 21, 30, 39, 48];
 /// Superpages that are told apart: 128 GiB in pieces of 2 MiB.

@@ -29,6 +29,9 @@ pub(super) const SIZE: i64 = size_of::<Jump>().trailing_zeros() as i64;
 /// The bit of a context's stand-in for ways from baseline code to regions: what is found there is never baseline code.
 const HOT: u64 = 1 << 9;
 
+// It is above the numbers of address spaces, and below the mode.
+const _: () = assert!(crate::tlb::CONTEXTS as u64 <= HOT);
+
 /// A slot: which translated code starts at a virtual address in a context.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]

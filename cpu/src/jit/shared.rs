@@ -48,7 +48,7 @@ use crate::{HartShared, event};
 /// How code is translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JitOptions {
-    /// How often a block is interpreted before its region is compiled. 1 compiles before the first execution, while the
+    /// How often a block runs, interpreted or as baseline code, before its region is compiled. 1 compiles before the first execution, while the
     /// guest waits.
     pub threshold: u32,
     /// How often a block is interpreted before baseline code is made of it, which goes on counting; `None` for none. 1 makes

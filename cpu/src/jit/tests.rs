@@ -312,15 +312,17 @@ const COUNTDOWN: &[u32] = &[
 ];
 
 #[test]
-fn at_threshold_one_code_runs_translated() {
-    let mut machine = Machine::new(jit(1));
-    machine.load(CODE, COUNTDOWN);
-    machine.run(4 << 20);
-    let statistics = machine.statistics();
-    let all = statistics.translated + statistics.interpreted;
-    assert_eq!(all, 4 << 20);
-    assert!(statistics.translated * 100 >= all * 99, "{statistics:?}");
-    assert_eq!(machine.hart.pc, CODE + 28);
+fn what_is_to_be_compiled_at_once_runs_translated() {
+    for kind in compiling() {
+        let mut machine = Machine::new(kind);
+        machine.load(CODE, COUNTDOWN);
+        machine.run(4 << 20);
+        let statistics = machine.statistics();
+        let all = statistics.translated + statistics.interpreted;
+        assert_eq!(all, 4 << 20);
+        assert!(statistics.translated * 100 >= all * 99, "{kind:?}: {statistics:?}");
+        assert_eq!(machine.hart.pc, CODE + 28);
+    }
 }
 
 #[test]

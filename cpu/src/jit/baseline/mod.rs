@@ -2,8 +2,8 @@
 //!
 //! Between code that runs a few times and code worth Cranelift's time lies most of what a compiler, a shell script or a
 //! boot runs: some hundred to some thousand times. It is compiled here, an instruction after the other, straight to
-//! x86-64, in a hundredth of the time that Cranelift takes and to code several times as fast as the interpreter. Code
-//! that gets hot nevertheless asks for its region, and goes on there.
+//! x86-64, in about an eighteenth of the time that Cranelift takes. Code that gets hot nevertheless asks for its region,
+//! and goes on there.
 //!
 //! The emitter ([`emit`]) is one more instance of the instructions' semantics ([`crate::isa::Ops`]). A register that is
 //! written is stored at once, and kept at hand until the end of its block: so memory is exact wherever code leaves, and a

@@ -27,15 +27,3 @@ fn accesses_follow_their_mappings() {
         accesses_follow_mappings(baseline(threshold), crate::Privilege::User, Tables::USER, false);
     }
 }
-
-#[test]
-fn code_runs_in_it() {
-    let mut machine = Machine::new(baseline(ALONE));
-    machine.load(CODE, COUNTDOWN);
-    machine.run(4 << 20);
-    let statistics = machine.statistics();
-    let all = statistics.translated + statistics.interpreted;
-    assert_eq!(all, 4 << 20);
-    assert!(statistics.translated * 100 >= all * 99, "{statistics:?}");
-    assert_eq!(machine.hart.pc, CODE + 28);
-}

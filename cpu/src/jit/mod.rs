@@ -18,6 +18,7 @@ mod gate;
 mod host;
 mod jumps;
 mod log;
+#[cfg(not(target_arch = "x86_64"))]
 mod miss;
 mod perf;
 mod queue;

@@ -28,6 +28,7 @@ use super::baseline;
 #[cfg(target_arch = "x86_64")]
 use super::baseline::{Parcels, Unit};
 use super::gate::{Gate, Presence};
+#[cfg(not(target_arch = "x86_64"))]
 use super::miss::{MISSES, miss_function};
 use super::perf::PerfMap;
 use super::queue::Queue;
@@ -334,9 +335,7 @@ struct Inner {
     entry: AtomicU64,
     unlinked: AtomicU64,
     hot: AtomicU64,
-    /// The services of [`super::miss`].
-    misses: [(Service, AtomicU64); 4],
-    /// Those of [`baseline`].
+    /// Services that are translated code themselves.
     routines: Mutex<Vec<(Service, u64)>>,
     statistics: Mutex<CompilerStatistics>,
     perf_map: Option<PerfMap>,
@@ -466,7 +465,6 @@ impl JitShared {
             entry: AtomicU64::new(0),
             unlinked: AtomicU64::new(0),
             hot: AtomicU64::new(0),
-            misses: MISSES.map(|service| (service, AtomicU64::new(0))),
             routines: Mutex::default(),
             statistics: Mutex::default(),
             perf_map: options.perf_map.then(PerfMap::new).flatten(),
@@ -523,10 +521,9 @@ impl JitShared {
 
     /// The functions that translated code calls.
     pub(super) fn services(&self) -> [u64; SERVICES] {
-        let Inner { misses, unlinked, routines, .. } = &*self.inner;
-        let made = misses.iter().map(|(service, address)| (*service, address)).chain([(Service::Unlinked, unlinked)]);
-        let made = made.map(|(service, address)| (service, address.load(Ordering::Acquire)));
-        runtime::services(made.chain(lock(routines).iter().copied()))
+        let Inner { unlinked, routines, .. } = &*self.inner;
+        let unlinked = (Service::Unlinked, unlinked.load(Ordering::Acquire));
+        runtime::services(lock(routines).iter().copied().chain([unlinked]))
     }
 
     /// How many regions have been installed.
@@ -666,25 +663,26 @@ impl Inner {
     fn place_stubs(&self, arena: &mut Arena) -> Result<(), JitError> {
         let mut context = FunctionBuilderContext::new();
         let isa = &*self.optimising;
-        let mut functions = vec![
+        let functions = [
             (entry_function(isa, &mut context), &self.entry),
             (unlinked_function(isa, &mut context), &self.unlinked),
             (hot_function(isa, &mut context), &self.hot),
         ];
-        for (service, address) in &self.misses {
-            functions.push((miss_function(isa, &mut context, *service, self.host.logs), address));
-        }
         for (function, address) in functions {
             let placed = compile(function, &self.optimising).and_then(|code| arena.place(&code));
             let placed = placed.ok_or_else(|| JitError::Host("its entry code does not compile".into()))?;
             address.store(placed, Ordering::Release);
         }
         #[cfg(target_arch = "x86_64")]
-        {
-            let place = |(service, code): (Service, Vec<u8>)| Some((service, arena.place(&code)?));
-            let placed = baseline::routines(self.host.logs).into_iter().map(place).collect::<Option<_>>();
-            *lock(&self.routines) = placed.ok_or_else(|| JitError::Host("its routines do not fit".into()))?;
-        }
+        let routines = baseline::routines(self.host.logs).into_iter().map(|(service, code)| (service, Some(code)));
+        #[cfg(not(target_arch = "x86_64"))]
+        let routines = MISSES.into_iter().map(|service| {
+            let function = miss_function(isa, &mut context, service, self.host.logs);
+            (service, compile(function, &self.optimising))
+        });
+        let place = |(service, code): (Service, Option<Vec<u8>>)| Some((service, arena.place(&code?)?));
+        let placed = routines.map(place).collect::<Option<_>>();
+        *lock(&self.routines) = placed.ok_or_else(|| JitError::Host("its routines do not fit".into()))?;
         Ok(())
     }
 

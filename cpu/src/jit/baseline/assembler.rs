@@ -223,6 +223,14 @@ impl Assembler {
         inst::retq_zo::new().encode(&mut self.code);
     }
 
+    pub fn push(&mut self, from: Register) {
+        emit!(self, pushq_o, from);
+    }
+
+    pub fn pop(&mut self, to: Register) {
+        emit!(self, popq_o, to);
+    }
+
     /// Orders stores before loads.
     pub fn fence(&mut self) {
         inst::mfence_zo::new().encode(&mut self.code);

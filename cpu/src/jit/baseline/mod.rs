@@ -19,6 +19,8 @@ mod assembler;
 #[cfg(target_arch = "x86_64")]
 mod emit;
 #[cfg(target_arch = "x86_64")]
+mod misses;
+#[cfg(target_arch = "x86_64")]
 mod routines;
 #[cfg(target_arch = "x86_64")]
 mod unit;

@@ -1,12 +1,13 @@
-//! What baseline code calls and jumps to: made once, found by the hart as services are.
+//! What baseline code and regions call and jump to: made once, found by the hart as services are.
 //!
-//! They are told where they were called from in `r11` (the place in the page, and above [`COUNT_SHIFT`] how many
+//! Those of baseline code are told where they were called from in `r11` (the place in the page, and above [`COUNT_SHIFT`] how many
 //! instructions of the block are done), may change `rax`, `rdx` and `r10`, and where an access traps they leave with that
 //! place instead of going back.
 
 use bus::{PAGE_SIZE, Width};
 
-use super::assembler::{Alu, Assembler, Condition, Label, Operand, R10, R11, RAX, RDX, RSI, RSP, Register, Shift, at};
+use super::assembler::{Alu, Assembler, Condition, Label, Memory, Operand, R10, R11, RAX, RDX, RSI, RSP, Register, Shift, at};
+use super::misses::misses;
 use super::{HART, LEFT, PAGE_BASE, by_width};
 use crate::isa::{Cond, Extend};
 use crate::jit::runtime::AccessCode;
@@ -52,6 +53,7 @@ pub(in crate::jit) fn routines(logs: bool) -> Vec<(Service, Vec<u8>)> {
     }
     made.push((run(false), shared(false)));
     made.push((run(true), shared(true)));
+    made.extend(misses(logs));
     made.push((Service::BaselineEnter, enter()));
     made.push((Service::BaselineTrap, leave_at_place(result::TRAP)));
     made.push((Service::BaselineInterpret, leave_at_place(result::INTERPRET)));
@@ -65,7 +67,7 @@ pub(super) fn argument(place: usize) -> i32 {
 }
 
 /// A service or routine, for calls and jumps.
-pub(super) fn service(service: Service) -> super::assembler::Memory {
+pub(super) fn service(service: Service) -> Memory {
     at(HART, offset::SERVICES + 8 * service as i32)
 }
 
@@ -78,14 +80,27 @@ pub(super) fn find_slot(a: &mut Assembler, slot: Register, address: Register) {
 }
 
 /// Goes to `miss` unless the slot has the page of the last byte of an access, whose address is in `tag`: in another page
-/// than the first it has another slot. Else adds what leads from `address` to the host's.
-pub(super) fn check(a: &mut Assembler, slot: Register, tag: Register, address: Register, store: bool, miss: Label) {
-    let table = if store { offset::WRITE_TLB } else { offset::READ_TLB };
+/// than the first it has another slot.
+pub(super) fn probe(a: &mut Assembler, slot: Register, tag: Register, store: bool, miss: Label) {
     a.alu(Alu::And, tag, Operand::Immediate(PAGE as i32));
     a.alu(Alu::Or, tag, Operand::Memory(at(HART, offset::DATA_CONTEXT)));
-    a.alu(Alu::Cmp, tag, Operand::Memory(at(HART, table + offset::ENTRY_TAG).plus(slot)));
+    a.alu(Alu::Cmp, tag, Operand::Memory(at(HART, table(store) + offset::ENTRY_TAG).plus(slot)));
     a.jump_if(Condition::Is(Cond::Ne), miss);
-    a.alu(Alu::Add, address, Operand::Memory(at(HART, table + offset::ENTRY_DELTA).plus(slot)));
+}
+
+/// What leads from an address in the slot's page to the host's.
+pub(super) fn delta(slot: Register, store: bool) -> Memory {
+    at(HART, table(store) + offset::ENTRY_DELTA).plus(slot)
+}
+
+fn table(store: bool) -> i32 {
+    if store { offset::WRITE_TLB } else { offset::READ_TLB }
+}
+
+/// Probes likewise; adds what leads from `address` to the host's.
+pub(super) fn check(a: &mut Assembler, slot: Register, tag: Register, address: Register, store: bool, miss: Label) {
+    probe(a, slot, tag, store, miss);
+    a.alu(Alu::Add, address, Operand::Memory(delta(slot, store)));
 }
 
 fn access(width: Width, store: bool, logs: bool) -> Vec<u8> {

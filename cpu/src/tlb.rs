@@ -29,7 +29,7 @@ use crate::mmu::Access;
 use crate::ranges::Ranges;
 
 /// Entries per table.
-pub const ENTRIES: usize = 1024;
+pub const ENTRIES: usize = 4096;
 
 const PAGE_MASK: u64 = !(PAGE_SIZE - 1);
 const CONTEXT_SHIFT: u32 = 3;
@@ -81,6 +81,11 @@ impl Context {
 /// The numbers of one `satp` value's contexts, by privilege and MXR; zero is none yet.
 type Numbers = [u16; 8];
 
+/// The low bits of a page's number on the host.
+fn page_number(host: u64) -> u32 {
+    (host / PAGE_SIZE) as u32
+}
+
 /// The TLB of one hart.
 pub struct Tlb {
     /// For loads. The tables lie in the hart itself: translated code reaches them at constant distances.
@@ -89,6 +94,9 @@ pub struct Tlb {
     pub write: [Entry; ENTRIES],
     /// For instruction fetches.
     pub execute: [Entry; ENTRIES],
+    /// For each write entry the low bits of its page's number on the host: who looks for those that lead to a page
+    /// finds most by a quick pass.
+    write_pages: [u32; ENTRIES],
     numbers: HashMap<u64, Numbers>,
     next_number: u16,
     /// The `satp` whose numbers are at hand, and they.
@@ -121,6 +129,7 @@ impl Default for Tlb {
             read: [Entry::default(); ENTRIES],
             write: [Entry::default(); ENTRIES],
             execute: [Entry::default(); ENTRIES],
+            write_pages: [0; ENTRIES],
             numbers: HashMap::new(),
             next_number: 1,
             current: (0, [0; 8]),
@@ -223,7 +232,7 @@ impl Tlb {
     /// Clears the tables and starts the numbers anew.
     fn wipe(&mut self) {
         self.forget_all_writes();
-        for table in [&mut self.read, &mut self.write, &mut self.execute] {
+        for table in [&mut self.read, &mut self.execute] {
             table.fill(Entry::default());
         }
         self.next_number = 1;
@@ -309,6 +318,9 @@ impl Tlb {
         if access == Access::Write {
             self.log_dropped_write(slot(address));
         }
+        if access == Access::Write {
+            self.write_pages[slot(address)] = page_number(host);
+        }
         self.table(access)[slot(address)] =
             Entry { tag: page | context.0, delta: (host & PAGE_MASK).wrapping_sub(page) };
     }
@@ -355,11 +367,19 @@ impl Tlb {
     /// to it.
     /// True if there was one.
     pub fn forget_writes_to(&mut self, host: u64) -> bool {
+        const GROUP: usize = 64;
         let mut found = self.ranges.forget_writes_to(host & PAGE_MASK);
-        for entry in self.write.iter_mut() {
-            if entry.tag != 0 && entry.host_page() == host & PAGE_MASK {
-                *entry = Entry::default();
-                found = true;
+        let wanted = page_number(host);
+        for (pages, entries) in self.write_pages.chunks_exact(GROUP).zip(self.write.chunks_exact_mut(GROUP)) {
+            // All of a group at once, which the host compares several at a time.
+            if !pages.iter().fold(false, |any, page| any | (*page == wanted)) {
+                continue;
+            }
+            for entry in entries {
+                if entry.tag != 0 && entry.host_page() == host & PAGE_MASK {
+                    *entry = Entry::default();
+                    found = true;
+                }
             }
         }
         found

@@ -60,7 +60,7 @@ impl Block {
 
 /// The bits of a hart's mode that decide what an encoding means, how it rounds, and what it may access.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mode(u8);
+pub struct Mode(pub(crate) u8);
 
 impl Mode {
     const FLOATS_OFF: u8 = 1;

@@ -17,6 +17,7 @@ mod float;
 mod gate;
 mod host;
 mod jumps;
+mod known;
 mod log;
 #[cfg(not(target_arch = "x86_64"))]
 mod miss;
@@ -47,6 +48,7 @@ use crate::sync;
 use crate::{Hart, Interpreter, Stop, Trapped};
 use gate::Presence;
 use jumps::Jumps;
+use known::Known;
 use region::{NEIGHBOURS, Request};
 pub(crate) use shared::FoundCode;
 use shared::Installed;
@@ -108,8 +110,9 @@ pub struct Jit {
     shared: Arc<JitShared>,
     interpreter: Interpreter,
     jumps: Jumps,
+    known: Known,
     presence: Option<Arc<Presence>>,
-    /// [`gate::Gate::generation`] that `jumps` is good for.
+    /// [`gate::Gate::generation`] that `jumps` and `known` are good for.
     generation: u64,
     /// How hot a block has to be for anything to be made of it.
     first_threshold: u32,
@@ -142,6 +145,7 @@ impl Jit {
             shared,
             interpreter: Interpreter::default(),
             jumps: Jumps::default(),
+            known: Known::default(),
             presence: None,
             generation: 0,
             chain,
@@ -318,10 +322,17 @@ impl Jit {
         if !self.interpreter.blocks.has_jump(hart.pc)
             && left > RESERVE as u64
             && self.shared.options().baseline_threshold.is_some()
-            && let Some(found) = self.installed(hart)
+            && let Some(found) = self.installed(hart, link.is_none())
             && self.step_inside(hart, presence)
         {
-            if let Some(code) = self.enter_first(hart, context, &found, link) {
+            let code = match &found {
+                Installation::Known(code, generation) => (*generation == self.generation).then(|| {
+                    self.note_jump(hart.pc, context, *code);
+                    *code
+                }),
+                Installation::Found(found) => self.enter_first(hart, context, found, link),
+            };
+            if let Some(code) = code {
                 return Step::Run(code);
             }
             presence.leave();
@@ -351,7 +362,7 @@ impl Jit {
             // Regions do not lead to each other.
             Some(lockstep) => lockstep.set_code(found.of.pages.iter().map(|page| (page.offset, page.version))),
             None => {
-                self.jumps.insert(hart.pc, context, found.code, |other| block::same_epoch(other, context));
+                self.note_jump(hart.pc, context, found.code);
                 if let Some(link) = link.take() {
                     self.shared.link(link, found);
                 }
@@ -360,9 +371,14 @@ impl Jit {
         Some(found.code)
     }
 
-    /// Code for the hart's `pc` that any hart has had compiled, whether this one has interpreted it or not.
+    fn note_jump(&mut self, pc: u64, context: u64, code: u64) {
+        self.jumps.insert(pc, context, code, |other| block::same_epoch(other, context));
+    }
+
+    /// Code for the hart's `pc` that any hart has had compiled, whether this one has interpreted it or not; where its
+    /// address is enough, maybe without asking the registry.
     #[cold]
-    fn installed(&self, hart: &mut Hart) -> Option<FoundCode> {
+    fn installed(&mut self, hart: &mut Hart, address_is_enough: bool) -> Option<Installation> {
         let pc = hart.pc;
         if pc & hart.instruction_alignment() != 0 || hart.bears_breakpoint(pc) {
             return None;
@@ -373,9 +389,24 @@ impl Jit {
             hart.translate(pc, 2, Access::Execute).ok()?;
         }
         let page = hart.executed_page(pc)?;
-        let found = self.shared.find(page + pc % PAGE_SIZE, Mode::of(hart), |region| is_valid(hart, region))?;
+        let (offset, mode) = (page + pc % PAGE_SIZE, Mode::of(hart));
+        let version = hart.ram.code_version(page);
+        // Lockstep has to be told of the pages.
+        if address_is_enough
+            && hart.lockstep.is_none()
+            && let Some(code) = self.known.get(offset, mode, version)
+        {
+            hart.note_execution(pc);
+            return Some(Installation::Known(code, self.generation));
+        }
+        let found = self.shared.find(offset, mode, |region| is_valid(hart, region))?;
+        if let [page] = &found.of.pages[..]
+            && found.generation == self.generation
+        {
+            self.known.insert(offset, mode, page.version, found.code);
+        }
         hart.note_execution(pc);
-        Some(found)
+        Some(Installation::Found(found))
     }
 
     /// Marks the hart as inside of translated code, unless all of it is being given up.
@@ -383,6 +414,7 @@ impl Jit {
         let Some(generation) = self.shared.gate().enter(presence) else { return false };
         if self.generation != generation {
             self.jumps.clear();
+            self.known.clear();
             // Other accesses have the entries' numbers now.
             hart.tlb.ranges.forget();
             hart.jit.services = self.shared.services();
@@ -408,6 +440,8 @@ impl Jit {
                     (block.region, block.installs) = (None, 0);
                 }
             } else if let Some(region) = &region {
+                // Who comes next looks for the region.
+                self.known.forget(offset, mode);
                 self.jumps.insert_hot(hart.pc, context, region.code);
                 self.shared.link(link, region);
                 return;
@@ -534,6 +568,13 @@ fn is_valid(hart: &mut Hart, region: &Installed) -> bool {
         hart.note_execution(address);
         hart.executed_page(address) == Some(page.offset)
     })
+}
+
+/// Code that somebody has had compiled.
+enum Installation {
+    /// The host's address of code in one page, and the generation that it is of.
+    Known(u64, u64),
+    Found(FoundCode),
 }
 
 /// What the engine does next.

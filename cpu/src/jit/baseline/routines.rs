@@ -6,7 +6,9 @@
 
 use bus::{PAGE_SIZE, Width};
 
-use super::assembler::{Alu, Assembler, Condition, Label, Memory, Operand, R10, R11, RAX, RDX, RSI, RSP, Register, Shift, at};
+use super::assembler::{
+    Alu, Assembler, Condition, Label, Memory, Operand, R10, R11, RAX, RDX, RSI, RSP, Register, Shift, at,
+};
 use super::misses::misses;
 use super::{HART, LEFT, PAGE_BASE, by_width};
 use crate::isa::{Cond, Extend};

@@ -623,7 +623,9 @@ fn accesses_follow_mappings(kind: EngineKind, privilege: crate::Privilege, flags
     let mut bytes = vec![0; memory.len()];
     machine.ram.read(DATA, &mut bytes).unwrap();
     assert!(bytes == memory, "what was stored");
-    assert!(machine.statistics().slow_accesses < 3000, "{:?}", machine.statistics());
+    // In lockstep services make what misses its run.
+    let is_quick = machine.statistics().slow_accesses < 3000;
+    assert!(is_quick || machine.hart.lockstep.is_some(), "{:?}", machine.statistics());
 }
 
 #[test]

@@ -104,6 +104,9 @@ pub(crate) enum Forget {
 /// of the host takes as long.
 const LOOKS: Duration = Duration::from_micros(50);
 
+/// How many waits a hart does not look in after somebody else has had its processor.
+const RESTS: u32 = 256;
+
 /// What other threads see of a hart.
 pub struct HartShared {
     id: u64,
@@ -121,6 +124,8 @@ pub struct HartShared {
     parked: AtomicBool,
     /// Whether the last wait ended so early that the next one begins by looking.
     looks: AtomicBool,
+    /// Waits until it looks again.
+    rests: AtomicU32,
     gate: Mutex<()>,
     wake: Condvar,
 }
@@ -138,6 +143,7 @@ impl HartShared {
             running: AtomicBool::new(true),
             parked: AtomicBool::new(false),
             looks: AtomicBool::new(false),
+            rests: AtomicU32::new(0),
             gate: Mutex::new(()),
             wake: Condvar::new(),
         }
@@ -182,12 +188,24 @@ impl HartShared {
     /// Parks the hart's thread until an event. A hart whose last wait was short does not sleep at once.
     pub fn park(&self) {
         let start = Instant::now();
-        while self.looks.load(Ordering::Relaxed) && start.elapsed() < LOOKS {
-            if self.event.load(Ordering::SeqCst) != 0 {
-                return;
+        let rests = self.rests.load(Ordering::Relaxed);
+        if rests > 0 {
+            self.rests.store(rests - 1, Ordering::Relaxed);
+        } else if self.looks.load(Ordering::Relaxed) {
+            let mut looked = Duration::ZERO;
+            while looked < LOOKS {
+                if self.event.load(Ordering::SeqCst) != 0 {
+                    return;
+                }
+                // Whoever has work on this processor comes first. If that takes a slice of time each, sleep is better: who
+                // wakes from it goes before whoever has the processor.
+                yield_now();
+                let now = start.elapsed();
+                if now - looked > LOOKS {
+                    self.rests.store(RESTS, Ordering::Relaxed);
+                }
+                looked = now;
             }
-            // Whoever has work on this processor comes first.
-            yield_now();
         }
         self.sleep();
         self.looks.store(start.elapsed() < 2 * LOOKS, Ordering::Relaxed);

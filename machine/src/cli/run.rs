@@ -97,9 +97,10 @@ pub struct Run {
     grace: u64,
 
     /// A network card: `user` (a network with NAT inside of the process), `switch=NAME` (the same, shared by all guests
-    /// that name it), `tap=IFACE` (a TAP interface of the host's; Linux) or `none`, and options: mac=, queues=,
-    /// link=down, pcap=FILE; but for tap= also mtu=, hostname=, hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given
-    /// several times), hostaccess=on, restrict=on, dns=ADDRESS; may be given several times
+    /// that name it, and by those of QEMU's that join it by `stream` or `dgram`), `tap=IFACE` (a TAP interface of the
+    /// host's; Linux) or `none`, and options: mac=, queues=, link=down, pcap=FILE; but for tap= also mtu=, hostname=,
+    /// hostfwd=tcp:127.0.0.1:2222-:22 (also udp; may be given several times), hostaccess=on, restrict=on, dns=ADDRESS;
+    /// may be given several times
     /// [default: user; for a system known by name with a forward to its port 22]
     #[arg(long, value_name = "KIND[,OPTION=VALUE]...")]
     net: Vec<NetOption>,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::addresses::Addresses;
-use super::port::{End, PATIENCE, Port, Stream};
+use super::port::{End, PATIENCE, Port};
 use crate::backend::net::{Frame, MacAddress};
 
 /// Frames from one port before it is the others' turn.
@@ -54,11 +54,15 @@ impl Hub {
         }
     }
 
-    /// The stream at port `number`.
-    pub fn stream(&mut self, number: u64) -> Option<&mut Stream> {
-        match &mut self.ports.get_mut(&number)?.end {
-            End::Stream(stream) => Some(stream),
-            _ => None,
+    /// Where port `number` leads.
+    pub fn end(&mut self, number: u64) -> Option<&mut End> {
+        self.ports.get_mut(&number).map(|port| &mut port.end)
+    }
+
+    /// Looks which peers have gone without a word; the next turn tells.
+    pub fn probe(&mut self) {
+        for port in self.ports.values_mut() {
+            port.probe();
         }
     }
 
@@ -112,6 +116,9 @@ impl Hub {
         if let Some(addresses) = &mut self.addresses {
             if !addresses.admit(source, from, now) {
                 tracing::debug!("switch: a frame from {source}, which is at another port, was dropped");
+                // Unless nobody is there any more: then the next one passes.
+                let owner = addresses.port_of(source, now).and_then(|owner| self.ports.get_mut(&owner));
+                owner.into_iter().for_each(Port::probe);
                 return Ok(());
             }
             target = addresses.port_of(destination, now).filter(|_| !destination.is_group());

@@ -7,18 +7,21 @@
 //!
 //! On the socket each frame comes behind its length, four bytes, most significant first: what QEMU's `stream` network
 //! speaks, so that its guests can join. Peers of our own kind know each other by their first frame (`port`), and leave
-//! checksums and large segments to the receiving guest. A peer that breaks the format is cut off. Nothing that comes from
+//! checksums and large segments to the receiving guest. A peer that breaks the format is cut off. Beside it is a socket
+//! for datagrams (`datagram`), each of them a frame, as QEMU's `dgram` network sends them. Nothing that comes from
 //! a peer is trusted more than what comes from a guest: one port cannot speak for another (`addresses`), and all queues
 //! are bounded.
 
 mod addresses;
+mod datagram;
 mod host_name;
 mod hub;
 mod place;
 mod port;
 
+use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -34,17 +37,24 @@ use place::{Hold, Place};
 use port::End;
 
 #[cfg(feature = "fuzzing")]
+pub use datagram::{Datagram, DatagramPeer, DatagramSocket};
+#[cfg(not(feature = "fuzzing"))]
+use datagram::{Datagram, DatagramPeer, DatagramSocket};
+#[cfg(feature = "fuzzing")]
 pub use port::Stream;
 #[cfg(not(feature = "fuzzing"))]
 use port::Stream;
 
 const WAKER: Token = Token(0);
 const LISTENER: Token = Token(1);
+const DATAGRAMS: Token = Token(2);
 /// The port of this process's guest. Others have higher numbers, which are their sockets' tokens too, and are never used
 /// twice.
-const CARD: u64 = 2;
-/// Ports of a switch, beyond which connections are closed again.
+const CARD: u64 = 3;
+/// Ports of a switch, beyond which connections are closed again, and datagrams of further senders dropped.
 const MOST_PORTS: usize = 128;
+/// Datagrams that are taken before it is the others' turn.
+const MOST_DATAGRAMS: usize = 64;
 /// How soon another attempt is made to hold or reach a switch whose holder has gone.
 const RETRY: Duration = Duration::from_millis(20);
 /// How long a switch that somebody holds may take to answer when a guest starts.
@@ -149,7 +159,14 @@ enum Role {
     /// Nobody is known to hold the switch.
     Seeking,
     /// This process does.
-    Holding { listener: UnixListener, router: Arc<UserNetwork>, _lock: Hold },
+    Holding {
+        listener: UnixListener,
+        datagrams: DatagramSocket,
+        /// The ports of those who send datagrams.
+        peers: HashMap<PathBuf, u64>,
+        router: Arc<UserNetwork>,
+        _lock: Hold,
+    },
     /// Another one does, at the end of this port.
     Joined { uplink: u64 },
 }
@@ -174,19 +191,16 @@ impl Member {
             self.hold(lock, is_running)?;
             return Ok(true);
         }
-        let Ok(mut socket) = UnixStream::connect(self.place.socket()) else { return Ok(false) };
-        let uplink = self.take_number();
-        self.poll.registry().register(&mut socket, token(uplink), Interest::READABLE | Interest::WRITABLE)?;
+        let Ok(socket) = UnixStream::connect(self.place.socket()) else { return Ok(false) };
         self.hub.learn(false);
-        self.hub.add(uplink, End::Stream(Stream::greeting(socket)));
+        let uplink = self.connect(End::Stream(Stream::greeting(socket)))?;
         self.role = Role::Joined { uplink };
         Ok(true)
     }
 
     fn hold(&mut self, lock: Hold, is_running: bool) -> Result<(), SwitchError> {
-        let path = self.place.socket();
-        // One that a process has left: whoever had the lock is gone.
-        let _ = std::fs::remove_file(&path);
+        // Those that a process has left: whoever had the lock is gone.
+        self.remove_sockets();
         let router = match UserNetwork::start(self.router.clone()) {
             Err(error) if is_running && !self.router.forwards.is_empty() => {
                 tracing::warn!("{error}; the switch goes on without port forwards");
@@ -196,19 +210,61 @@ impl Member {
         }?;
         let wake = self.wake.clone();
         router.attach(Box::new(move || wake()));
-        let mut listener = UnixListener::bind(&path)?;
+        let mut listener = UnixListener::bind(self.place.socket())?;
         self.poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut datagrams = DatagramSocket::bind(&self.place.datagrams())?;
+        self.poll.registry().register(datagrams.socket(), DATAGRAMS, Interest::READABLE)?;
         self.hub.learn(true);
-        let number = self.take_number();
-        self.hub.add(number, End::Router(router.clone()));
+        let number = self.connect(End::Router(router.clone()))?;
         self.hub.reserve(ROUTER_MAC, number);
-        self.role = Role::Holding { listener, router, _lock: lock };
+        self.role = Role::Holding { listener, datagrams, peers: HashMap::new(), router, _lock: lock };
+        // Those of an earlier holder's need not say something first. Most may be files that are left.
+        for path in self.place.peers() {
+            if !self.has_port() {
+                break;
+            }
+            if let Err(error) = self.join(&path) {
+                tracing::debug!("switch: nobody is at {}: {error}", path.display());
+            }
+        }
         Ok(())
     }
 
-    fn take_number(&mut self) -> u64 {
+    /// Before the lock is given back: afterwards they are another process's.
+    fn remove_sockets(&self) {
+        for path in [self.place.socket(), self.place.datagrams()] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+
+    /// Connects `end` to a new port; its number.
+    fn connect(&mut self, mut end: End) -> io::Result<u64> {
+        let number = self.next;
+        if let Some(source) = end.source() {
+            self.poll.registry().register(source, token(number), Interest::READABLE | Interest::WRITABLE)?;
+        }
         self.next += 1;
-        self.next - 1
+        self.hub.add(number, end);
+        Ok(number)
+    }
+
+    /// Whether a further guest has a port; if not, perhaps the next one, since those who have gone are looked for.
+    fn has_port(&mut self) -> bool {
+        let has_port = self.hub.len() < MOST_PORTS;
+        if !has_port {
+            tracing::debug!("switch: no port is left for a further guest");
+            self.hub.probe();
+        }
+        has_port
+    }
+
+    /// Gives a port to the peer at `path`; its number.
+    fn join(&mut self, path: &Path) -> io::Result<u64> {
+        let number = self.connect(End::Datagram(DatagramPeer::connect(path.into())?))?;
+        if let Role::Holding { peers, .. } = &mut self.role {
+            peers.insert(path.into(), number);
+        }
+        Ok(number)
     }
 
     fn run(mut self, quit: &AtomicBool) {
@@ -226,16 +282,19 @@ impl Member {
             for event in &events {
                 if event.token() == LISTENER {
                     self.accept();
-                } else if let Some(stream) = self.hub.stream(event.token().0 as u64) {
+                } else if event.token() == DATAGRAMS {
+                    if let Role::Holding { datagrams, .. } = &mut self.role {
+                        datagrams.ready();
+                    }
+                } else if let Some(end) = self.hub.end(event.token().0 as u64) {
                     let ended = event.is_error();
                     let readable = event.is_readable() || event.is_read_closed() || ended;
-                    stream.ready(readable, event.is_writable() || event.is_write_closed() || ended);
+                    end.ready(readable, event.is_writable() || event.is_write_closed() || ended);
                 }
             }
         }
         if let Role::Holding { .. } = self.role {
-            // Before the lock is given back: the next holder's is another one.
-            let _ = std::fs::remove_file(self.place.socket());
+            self.remove_sockets();
         }
     }
 
@@ -251,20 +310,25 @@ impl Member {
                 }
             }
         }
+        let more_datagrams = self.collect();
         let host_name = &self.host_name;
         let (more, gone) = self.hub.turn(|frame| host_name::tell(frame, host_name));
         for number in gone {
-            if let Some(stream) = self.hub.stream(number) {
+            if let Some(source) = self.hub.end(number).and_then(End::source) {
                 // Fails only for a socket that is not registered.
-                let _ = self.poll.registry().deregister(stream.socket());
+                let _ = self.poll.registry().deregister(source);
             }
             self.hub.remove(number);
-            if matches!(self.role, Role::Joined { uplink } if uplink == number) {
-                self.role = Role::Seeking;
-                return Some(Duration::ZERO);
+            match &mut self.role {
+                Role::Joined { uplink } if *uplink == number => {
+                    self.role = Role::Seeking;
+                    return Some(Duration::ZERO);
+                }
+                Role::Holding { peers, .. } => peers.retain(|_, port| *port != number),
+                _ => {}
             }
         }
-        if more { Some(Duration::ZERO) } else { self.hub.timeout() }
+        if more || more_datagrams { Some(Duration::ZERO) } else { self.hub.timeout() }
     }
 
     fn accept(&mut self) {
@@ -278,17 +342,52 @@ impl Member {
                 Err(_) => break,
             }
         }
-        for mut socket in sockets {
-            if self.hub.len() >= MOST_PORTS {
-                tracing::debug!("switch: no port is left for a further guest");
-                continue;
-            }
-            let number = self.take_number();
-            match self.poll.registry().register(&mut socket, token(number), Interest::READABLE | Interest::WRITABLE) {
-                Ok(()) => self.hub.add(number, End::Stream(Stream::greeting(socket))),
-                Err(error) => tracing::debug!("switch: a guest cannot be connected: {error}"),
+        for socket in sockets {
+            if self.has_port()
+                && let Err(error) = self.connect(End::Stream(Stream::greeting(socket)))
+            {
+                tracing::debug!("switch: a guest cannot be connected: {error}");
             }
         }
+    }
+
+    /// Takes what has come as datagrams to the ports of its senders. Whether there may be more is the answer.
+    fn collect(&mut self) -> bool {
+        let mut is_full = false;
+        for _ in 0..MOST_DATAGRAMS {
+            let Role::Holding { datagrams, peers, .. } = &mut self.role else { return false };
+            let Some(datagram) = datagrams.receive() else { return false };
+            let Datagram::Frame(path, frame) = datagram else {
+                tracing::debug!("switch: a datagram that is no frame, or whose sender has no path, was dropped");
+                continue;
+            };
+            let number = match peers.get(&path).copied() {
+                Some(number) => Ok(number),
+                None if !self.place.is_peer(&path) => {
+                    let pattern = self.place.peer_pattern();
+                    tracing::warn!(
+                        "switch: datagrams from {} are dropped: let local.path be {}",
+                        path.display(),
+                        pattern.display()
+                    );
+                    continue;
+                }
+                None if is_full || !self.has_port() => {
+                    is_full = true;
+                    continue;
+                }
+                None => self.join(&path),
+            };
+            match number {
+                Ok(number) => {
+                    if let Some(End::Datagram(peer)) = self.hub.end(number) {
+                        peer.deliver(frame);
+                    }
+                }
+                Err(error) => tracing::debug!("switch: {} cannot be answered: {error}", path.display()),
+            }
+        }
+        true
     }
 }
 

@@ -1,9 +1,10 @@
-//! Where the switches of a user are: a folder that nobody else may enter, with a socket, a lock and a lease file for each
-//! switch.
+//! Where the switches of a user are: a folder that nobody else may enter, with two sockets, a lock and a lease file for
+//! each switch, and the sockets of peers that send datagrams.
 //!
 //! Locks belong to open files, so that the end of a process, however it comes, gives them back. Lock files stay: one that
 //! was removed and made again would be two.
 
+use std::ffi::OsStr;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -53,7 +54,7 @@ impl Place {
             return Err(SwitchError::Exposed(folder.into()));
         }
         let place = Self { folder: folder.into(), name: name.into() };
-        if place.socket().as_os_str().len() > LONGEST_PATH {
+        if [place.socket(), place.datagrams()].iter().any(|path| path.as_os_str().len() > LONGEST_PATH) {
             return Err(error(io::Error::from(io::ErrorKind::InvalidFilename)));
         }
         Ok(place)
@@ -66,6 +67,30 @@ impl Place {
     /// Where others connect.
     pub fn socket(&self) -> PathBuf {
         self.file("sock")
+    }
+
+    /// Where others send datagrams.
+    pub fn datagrams(&self) -> PathBuf {
+        self.file("dgram")
+    }
+
+    /// Whether a socket that is bound to `path` belongs to a peer that sends datagrams to this switch.
+    pub fn is_peer(&self, path: &Path) -> bool {
+        let is_named = |name: &str| name.strip_prefix(&*self.name).is_some_and(|end| end.starts_with('.'));
+        path.parent() == Some(&*self.folder)
+            && path.extension().is_some_and(|end| end == "peer")
+            && path.file_name().and_then(OsStr::to_str).is_some_and(is_named)
+    }
+
+    /// How the paths of such peers look.
+    pub fn peer_pattern(&self) -> PathBuf {
+        self.file("*.peer")
+    }
+
+    /// The paths of all such peers, also those of which only the file is left.
+    pub fn peers(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| self.is_peer(path)).collect()
     }
 
     /// Where the router's leases are.
@@ -122,6 +147,33 @@ mod tests {
         drop((held, two));
         assert!(second.hold_switch().unwrap().is_some());
         assert_eq!(second.hold_number().unwrap().0, 2);
+    }
+
+    #[test]
+    fn peers_are_known_by_their_names_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vervet");
+        let place = Place::within(&path, "lan").unwrap();
+        for (name, is_peer) in [
+            ("lan.a.peer", true),
+            ("lan.a.b.peer", true),
+            ("lan2.a.peer", false),
+            ("lan.peer", true),
+            ("lan.a.peers", false),
+            ("lan.sock", false),
+            ("lan.dgram", false),
+            (".peer", false),
+        ] {
+            assert_eq!(place.is_peer(&path.join(name)), is_peer, "{name}");
+            std::fs::write(path.join(name), "").unwrap();
+        }
+        for elsewhere in ["lan.a.peer", "/lan.a.peer", "../vervet/lan.a.peer", ""] {
+            assert!(!place.is_peer(Path::new(elsewhere)), "{elsewhere}");
+        }
+        let mut peers = place.peers();
+        peers.sort();
+        assert_eq!(peers, ["lan.a.b.peer", "lan.a.peer", "lan.peer"].map(|name| path.join(name)));
+        assert!(place.is_peer(&place.peer_pattern()));
     }
 
     #[test]

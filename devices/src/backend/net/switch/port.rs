@@ -1,11 +1,14 @@
-//! What hangs on a switch: the card of this process's guest, the router, and streams to others.
+//! What hangs on a switch: the card of this process's guest, the router, streams to others, and peers whose frames come
+//! as datagrams (`datagram`).
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mio::event::Source;
 use mio::net::UnixStream;
 
+use super::datagram::DatagramPeer;
 use crate::backend::net::user::UserNetwork;
 use crate::backend::net::{
     ETHERNET_HEADER_SIZE, Frame, LARGEST_FRAME, NetworkBackend, NetworkEnd, Offload, PartialChecksum, offload,
@@ -17,8 +20,8 @@ pub const PATIENCE: Duration = Duration::from_millis(100);
 const LENGTH_SIZE: usize = 4;
 /// Bytes that are read from a stream at a time.
 const CHUNK: usize = 256 << 10;
-/// Bytes that wait for a stream to take them, beyond which it gets no further frame.
-const MOST_WAITING: usize = 1 << 20;
+/// Bytes that wait for a peer to take them, beyond which it gets no further frame.
+pub const MOST_WAITING: usize = 1 << 20;
 
 /// Set in the length of a frame with an [`Offload`].
 const INCOMPLETE: u32 = 1 << 31;
@@ -42,6 +45,28 @@ pub enum End {
     Card(NetworkEnd),
     Router(Arc<UserNetwork>),
     Stream(Stream),
+    Datagram(DatagramPeer),
+}
+
+impl End {
+    /// What the host tells about, if this leads out of the process.
+    pub fn source(&mut self) -> Option<&mut dyn Source> {
+        match self {
+            End::Card(_) | End::Router(_) => None,
+            End::Stream(stream) => Some(stream.socket()),
+            End::Datagram(peer) => Some(peer.socket()),
+        }
+    }
+
+    /// Notes what the host tells.
+    pub fn ready(&mut self, readable: bool, writable: bool) {
+        match self {
+            End::Card(_) | End::Router(_) => {}
+            End::Stream(stream) => stream.ready(readable, writable),
+            // Nothing comes by the socket that is told of here.
+            End::Datagram(peer) => peer.ready(),
+        }
+    }
 }
 
 /// A port of a switch.
@@ -64,6 +89,7 @@ impl Port {
             End::Card(end) => end.receive(),
             End::Router(router) => router.receive(),
             End::Stream(stream) => stream.receive(),
+            End::Datagram(peer) => peer.receive(),
         })
     }
 
@@ -82,6 +108,12 @@ impl Port {
                     return Err(frame);
                 }
                 stream.send(frame);
+            }
+            End::Datagram(peer) => {
+                if !peer.has_room() {
+                    return Err(frame);
+                }
+                peer.send(frame);
             }
         }
         self.took = now;
@@ -107,13 +139,25 @@ impl Port {
             End::Card(end) => return end.flush(),
             End::Router(_) => {}
             End::Stream(stream) => stream.flush(),
+            End::Datagram(peer) => peer.flush(),
         }
         false
     }
 
     /// Whether nobody is there any more.
     pub fn has_ended(&self) -> bool {
-        matches!(&self.end, End::Stream(Stream { ended: true, .. }))
+        match &self.end {
+            End::Card(_) | End::Router(_) => false,
+            End::Stream(stream) => stream.ended,
+            End::Datagram(peer) => peer.has_ended(),
+        }
+    }
+
+    /// Looks whether somebody is there, where nothing tells of the end.
+    pub fn probe(&mut self) {
+        if let End::Datagram(peer) = &mut self.end {
+            peer.probe();
+        }
     }
 }
 

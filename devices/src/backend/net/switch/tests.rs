@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::unix::net::UnixStream as Peer;
+use std::os::unix::net::{UnixDatagram, UnixStream as Peer};
 use std::path::Path;
 use std::thread::sleep;
 
@@ -15,7 +15,7 @@ use smoltcp::wire::{
 use super::super::offload;
 use super::super::user::{FIRST_GUEST, NAME_SERVER, ROUTER};
 use super::*;
-use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame};
+use crate::backend::net::{ETHERNET_HEADER_SIZE, Frame, LARGEST_FRAME};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const NEXT_GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 16);
@@ -181,7 +181,8 @@ fn peer(folder: &Path) -> Peer {
     Peer::connect(folder.join("vervet/lan.sock")).unwrap()
 }
 
-fn framed(to: MacAddress, from: MacAddress, text: &[u8]) -> Vec<u8> {
+/// A frame with `text`.
+fn bare(to: MacAddress, from: MacAddress, text: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0; ETHERNET_HEADER_SIZE];
     EthernetRepr {
         src_addr: EthernetAddress(from.0),
@@ -190,7 +191,75 @@ fn framed(to: MacAddress, from: MacAddress, text: &[u8]) -> Vec<u8> {
     }
     .emit(&mut EthernetFrame::new_unchecked(&mut bytes[..]));
     bytes.extend_from_slice(text);
+    bytes
+}
+
+/// The same as it goes over a stream.
+fn framed(to: MacAddress, from: MacAddress, text: &[u8]) -> Vec<u8> {
+    let bytes = bare(to, from, text);
     [&(bytes.len() as u32).to_be_bytes()[..], &bytes].concat()
+}
+
+/// A guest of another program's whose frames are datagrams.
+struct DatagramGuest {
+    socket: UnixDatagram,
+    switch: PathBuf,
+    mac: MacAddress,
+}
+
+impl DatagramGuest {
+    fn new(folder: &Path, name: &str, mac: MacAddress) -> Self {
+        let path = folder.join("vervet").join(name);
+        // As QEMU does.
+        let _ = std::fs::remove_file(&path);
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self { socket, switch: folder.join("vervet/lan.dgram"), mac }
+    }
+
+    fn send_bytes(&self, bytes: &[u8]) {
+        let start = Instant::now();
+        // The queue is full, or the switch has no holder for the moment.
+        while self.socket.send_to(bytes, &self.switch).is_err() {
+            assert!(start.elapsed() < PATIENCE, "nobody takes it");
+            sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn send(&self, to: MacAddress, text: &[u8]) {
+        self.send_bytes(&bare(to, self.mac, text));
+    }
+
+    /// Waits for a frame with `text` for this guest from `from`; what else comes may not be forged.
+    #[track_caller]
+    fn until(&self, mut again: impl FnMut(), from: MacAddress, text: &[u8]) {
+        let (start, mut buffer) = (Instant::now(), [0; 2048]);
+        let expected = bare(self.mac, from, text);
+        loop {
+            again();
+            let attempt = Instant::now();
+            while attempt.elapsed() < Duration::from_millis(200) {
+                match self.socket.recv(&mut buffer) {
+                    Ok(length) if buffer[..length] == expected => return,
+                    Ok(length) => assert!(!buffer[..length].ends_with(b"forged")),
+                    Err(_) => sleep(Duration::from_micros(200)),
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "it did not come");
+        }
+    }
+
+    /// Has `guest` send something here until it arrives.
+    #[track_caller]
+    fn hear(&self, guest: &Guest, text: &[u8]) {
+        self.until(|| guest.send(self.mac, text), guest.mac, text);
+    }
+
+    /// Sends something to `guest` until it arrives.
+    #[track_caller]
+    fn reach(&self, guest: &Guest, text: &[u8]) {
+        guest.until(|| self.send(guest.mac, text), |bytes| (bytes == bare(guest.mac, self.mac, text)).then_some(()));
+    }
 }
 
 #[test]
@@ -302,4 +371,129 @@ fn many_join_at_once_and_only_one_holds() {
         guests[0].reach(guest, b"one");
         guest.reach(&guests[0], b"all");
     }
+}
+
+#[test]
+fn peers_that_send_datagrams_join_and_talk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Guest::new(folder.path(), ""), Guest::new(folder.path(), ""));
+    let [one, other] = [3, 5].map(|number| {
+        DatagramGuest::new(folder.path(), &format!("lan.{number}.peer"), MacAddress([2, 0, 0, 0, 0, number]))
+    });
+    // The holder's guest, and one that is connected to it.
+    one.reach(&first, b"to the holder");
+    one.reach(&second, b"to a stream");
+    one.hear(&first, b"from the holder");
+    one.hear(&second, b"from a stream");
+    // What nobody knows yet goes everywhere, to those who have said something.
+    other.send(MacAddress::BROADCAST, b"I am here");
+    other.until(|| one.send(other.mac, b"one"), one.mac, b"one");
+    one.until(|| other.send(one.mac, b"other"), other.mac, b"other");
+    // What is known goes to its port alone.
+    one.send(first.mac, b"for the holder only");
+    other.until(|| one.send(other.mac, b"after it"), one.mac, b"after it");
+    let mut buffer = [0; 2048];
+    while let Ok(length) = other.socket.recv(&mut buffer) {
+        assert!(!buffer[..length].ends_with(b"only"));
+    }
+}
+
+#[test]
+fn peers_that_send_datagrams_outlive_the_holder_and_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Guest::new(folder.path(), ""), Guest::new(folder.path(), ""));
+    let mac = MacAddress([2, 0, 0, 0, 0, 3]);
+    let peer = DatagramGuest::new(folder.path(), "lan.a.peer", mac);
+    peer.reach(&first, b"joined");
+    // One that has never said a word.
+    let silent = DatagramGuest::new(folder.path(), "lan.silent.peer", MacAddress([2, 0, 0, 0, 0, 9]));
+    drop(first);
+    silent.hear(&second, b"found by its name");
+    peer.hear(&second, b"known without a word");
+    peer.reach(&second, b"still there");
+
+    // Started again: at its path, and at another one, where its address was first another port's.
+    drop(peer);
+    let peer = DatagramGuest::new(folder.path(), "lan.a.peer", mac);
+    peer.hear(&second, b"again");
+    drop(peer);
+    let peer = DatagramGuest::new(folder.path(), "lan.b.peer", mac);
+    peer.reach(&second, b"elsewhere");
+    peer.hear(&second, b"found there");
+}
+
+#[test]
+fn peers_that_send_datagrams_cannot_do_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Guest::new(folder.path(), ""), Guest::new(folder.path(), ""));
+    first.reach(&second, b"known");
+    second.reach(&first, b"known");
+    let good = DatagramGuest::new(folder.path(), "lan.good.peer", MacAddress([2; 6]));
+    good.reach(&first, b"known");
+
+    let own = MacAddress([4; 6]);
+    let hostile = DatagramGuest::new(folder.path(), "lan.hostile.peer", own);
+    for bytes in [&[][..], &[0xff; 1], &[2; 13], &[0xff; LARGEST_FRAME + 1], &[0; 14], &[0xff; LARGEST_FRAME]] {
+        hostile.send_bytes(bytes);
+    }
+    for forged in [second.mac, good.mac, ROUTER_MAC, MacAddress::BROADCAST] {
+        hostile.send_bytes(&bare(first.mac, forged, b"forged"));
+        hostile.send_bytes(&bare(good.mac, forged, b"forged"));
+    }
+    // Those whom nobody could answer, and whose names are not of this switch's.
+    let nameless = UnixDatagram::unbound().unwrap();
+    nameless.send_to(&bare(first.mac, own, b"forged"), &hostile.switch).unwrap();
+    for name in ["other.a.peer", "lan.sock.x", "../lan.a.peer"] {
+        DatagramGuest::new(folder.path(), name, own).send(first.mac, b"forged");
+    }
+    hostile.send(first.mac, b"last");
+    first.until(
+        || {},
+        |bytes| {
+            assert!(!bytes.ends_with(b"forged"));
+            bytes.ends_with(b"last").then_some(())
+        },
+    );
+    good.until(|| second.send(good.mac, b"alive"), second.mac, b"alive");
+
+    // It takes nothing while it is flooded with what is for it, and for all; and floods those who take.
+    for number in 0..5000 {
+        second.send(if number % 2 == 0 { own } else { MacAddress::BROADCAST }, &[7; 1400]);
+        let _ = hostile.socket.send_to(&bare(MacAddress::BROADCAST, own, &[7; 1400]), &hostile.switch);
+        while first.switch.receive().is_some() {}
+        while second.switch.receive().is_some() {}
+    }
+    second.reach(&first, b"alive");
+    good.reach(&first, b"alive");
+    good.hear(&second, b"alive, too");
+    first.ask_router(NEXT_GUEST);
+    second.ask_router(FIRST_GUEST);
+}
+
+#[test]
+fn ports_are_bounded_and_those_of_the_gone_are_given_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Guest::new(folder.path(), "");
+    let guest = |number: u8, kind: &str| {
+        DatagramGuest::new(folder.path(), &format!("lan.{kind}{number}.peer"), MacAddress([2, 0, 0, 0, 1, number]))
+    };
+    // The holder's card and the router have ports, too.
+    let all: Vec<_> = (0..MOST_PORTS as u8 - 2).map(|number| guest(number, "")).collect();
+    for peer in &all {
+        peer.reach(&first, b"joined");
+    }
+    let late = guest(200, "late");
+    late.send(first.mac, b"forged");
+    all[0].send(first.mac, b"full");
+    first.until(
+        || {},
+        |bytes| {
+            assert!(!bytes.ends_with(b"forged"));
+            bytes.ends_with(b"full").then_some(())
+        },
+    );
+    // Nothing is sent to the one that goes.
+    drop(all);
+    late.reach(&first, b"there is room");
+    late.hear(&first, b"there is");
 }

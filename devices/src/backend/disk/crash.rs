@@ -424,6 +424,54 @@ fn a_disk_that_grows_is_sound_and_shows_nothing_of_what_is_below() {
     assert!(missed >= 3, "{missed} of the first 12 syncs are missed");
 }
 
+/// The table of where reference counts are becomes too small, and moves. Its old place is free then, though the header
+/// on the medium may lead there still.
+#[test]
+fn a_table_of_counts_that_moves_is_found_at_any_time() {
+    const CLUSTER: usize = 512;
+    // A cluster of the table leads to so many bytes: entries of 8 bytes, and counts of 2 bytes.
+    const COVERED: u64 = (CLUSTER / 8 * (CLUSTER / 2) * CLUSTER) as u64;
+    let path = Path::new("image");
+    let recorder = Recorder::new(path, Vec::new(), None);
+    qcow2::fill(recorder.clone(), 2 * COVERED, None, CLUSTER).unwrap();
+    let initial = lock(&recorder.state).content.clone();
+    let recorder = Recorder::new(path, initial.clone(), None);
+    let disk = Qcow2Disk::open(recorder.clone(), false, Cache::Writeback).unwrap();
+    let place =
+        |content: &[u8]| Qcow2Header::parse(content[..Qcow2Header::SIZE].try_into().unwrap()).unwrap().reftable_offset;
+    let piece = 64 * SECTOR_SIZE;
+    let content = |sector: u64| (sector..sector + 64).flat_map(|sector| stamp(sector, Value::Stamp(1)));
+    for offset in (0..COVERED + COVERED / 8).step_by(piece as usize) {
+        disk.write_at(offset, &content(offset / SECTOR_SIZE).collect::<Vec<_>>()).unwrap();
+    }
+    let in_use = recorder.now();
+    disk.flush().unwrap();
+    assert_ne!(place(&initial), place(&lock(&recorder.state).content), "it has moved");
+    // Also what was written after it moved is in its place.
+    let mut bytes = vec![0; piece as usize];
+    for offset in (0..COVERED + COVERED / 8).step_by(piece as usize) {
+        disk.read_at(offset, &mut bytes).unwrap();
+        assert!(content(offset / SECTOR_SIZE).eq(bytes.iter().copied()), "offset {offset}");
+    }
+    drop(disk);
+    let events = lock(&recorder.state).events.clone();
+    // Around syncs, and what is written to the header and to where the first table and its counts were.
+    let cuts = (0..events.len()).filter(|at| match events[*at] {
+        Event::Write(offset, _) => offset < 3 * SECTOR_SIZE,
+        Event::Sync => true,
+    });
+    let mut random = Random(1);
+    for cut in cuts.flat_map(|at| [at, at + 1]).chain([in_use]) {
+        let mixture = random.below(1 << 31);
+        let keep: [&dyn Fn(usize) -> bool; 3] =
+            [&|_| false, &|_| true, &|i| Random(mixture ^ (i as u64) << 20).below(2) == 0];
+        for keep in keep {
+            let image = after_power_loss(&initial, &events[..cut], keep);
+            check(&image).unwrap_or_else(|error| panic!("after {cut} of {} events: {error}", events.len()));
+        }
+    }
+}
+
 #[test]
 fn a_raw_disk_keeps_what_was_flushed() {
     for seed in 1..=3 {

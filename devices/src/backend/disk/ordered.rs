@@ -16,6 +16,9 @@
 //! cluster that is counted as used and holds what it shall hold: what is lost is space at most. Sectors are written
 //! whole or not at all. (qcow2 specification, `docs/interop/qcow2.txt`, for the structures.)
 //!
+//! A refcount table that has become too small moves, and its old place is free from then on: the library may put anything
+//! there before the next commit. So its move is made durable at once, when the library writes it into the header.
+//!
 //! A disk that grows has to hide what is in its new part before it is there: until [`Image::keep_size`] ends, commits
 //! leave the old size in the header.
 //!
@@ -27,7 +30,7 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use imago::Storage;
 use imago::io_buffers::{IoVector, IoVectorMut};
@@ -41,6 +44,8 @@ use crate::lock;
 const SECTOR: usize = 512;
 /// Where the header has the disk's size.
 const SIZE_FIELD: Range<usize> = 24..32;
+/// Where it says where the refcount table is and how many clusters it has.
+const REFTABLE_FIELDS: Range<usize> = 48..60;
 /// An entry of an L1 or refcount table, in bytes.
 const ENTRY: usize = 8;
 /// The bits of an L1 entry, or of a refcount table's, that are an offset.
@@ -58,6 +63,15 @@ struct Inner {
     medium: Arc<dyn Medium>,
     helper: CommonStorageHelper,
     order: OnceLock<Mutex<Order>>,
+    /// Held by whoever writes the header of an image that keeps an order; locked before `order`.
+    turn: Mutex<()>,
+}
+
+/// A commit that has begun; no other begins before it is finished.
+#[must_use]
+pub struct Commit<'a> {
+    image: &'a Image,
+    _turn: MutexGuard<'a, ()>,
 }
 
 #[derive(Debug)]
@@ -91,7 +105,8 @@ enum Kind {
 impl Image {
     /// A file whose writes go straight to the medium.
     pub fn new(medium: Arc<dyn Medium>) -> Self {
-        Self(Arc::new(Inner { medium, helper: CommonStorageHelper::default(), order: OnceLock::new() }))
+        let helper = CommonStorageHelper::default();
+        Self(Arc::new(Inner { medium, helper, order: OnceLock::new(), turn: Mutex::new(()) }))
     }
 
     /// Holds writes of tables back from now on, until they are committed.
@@ -127,9 +142,9 @@ impl Image {
         }
     }
 
-    /// Begins a commit of what is held back. Nothing else may use the image meanwhile, and a commit that has begun is
-    /// finished before another begins.
-    pub fn begin_commit(&self) {
+    /// Begins a commit of what is held back. Nothing else may use the image meanwhile.
+    pub fn begin_commit(&self) -> Commit<'_> {
+        let turn = lock(&self.0.turn);
         if let Some(order) = self.0.order.get() {
             let order = &mut *lock(order);
             let mut held = std::mem::take(&mut order.held);
@@ -139,23 +154,7 @@ impl Image {
             }
             order.writing.extend(held);
         }
-    }
-
-    /// Finishes it, while the image is in use again: everything written before it began is durable when this returns.
-    ///
-    /// # Errors
-    /// The host could not write or sync. What was to be committed is held back again.
-    pub fn finish_commit(&self) -> io::Result<()> {
-        let Some(order) = self.0.order.get() else { return self.0.medium.sync() };
-        let result = self.write_in_order(order);
-        let order = &mut *lock(order);
-        let writing = std::mem::take(&mut order.writing);
-        if result.is_err() {
-            for (sector, bytes) in writing {
-                order.held.entry(sector).or_insert(bytes);
-            }
-        }
-        result
+        Commit { image: self, _turn: turn }
     }
 
     fn write_in_order(&self, order: &Mutex<Order>) -> io::Result<()> {
@@ -163,32 +162,54 @@ impl Image {
             let order = lock(order);
             let mut by_kind: BTreeMap<Kind, Sectors> = BTreeMap::new();
             for (sector, bytes) in &order.writing {
-                // What was a table when it was written, and is none any more, harms nobody.
+                // What was a table when it was written, and is none any more, harms nobody: nothing has its place yet.
                 let kind = order.tables.kind(&(sector * SECTOR as u64..)).unwrap_or(Kind::Pointers);
                 by_kind.entry(kind).or_default().insert(*sector, *bytes);
             }
             (by_kind, order.tables.header.refcount_order)
         };
         let counts = by_kind.remove(&Kind::Counts).unwrap_or_default();
-        let (mut larger, mut smaller) = (Sectors::new(), Sectors::new());
-        for (sector, new) in counts {
-            let mut old = [0; SECTOR];
-            self.read_medium(sector * SECTOR as u64, &mut old)?;
-            let merged = larger_counts(&old, &new, refcount_order);
-            if merged != old {
-                larger.insert(sector, merged);
-            }
-            if merged != new {
-                smaller.insert(sector, new);
-            }
-        }
-        self.write_sectors(&larger)?;
+        let smaller = self.write_larger_counts(&counts, refcount_order)?;
         self.0.medium.sync()?;
         for sectors in by_kind.values() {
             self.write_sectors(sectors)?;
             self.0.medium.sync()?;
         }
         self.write_sectors(&smaller)
+    }
+
+    /// Writes reference counts where they are larger than those on the medium; returns the sectors of which some are
+    /// smaller.
+    fn write_larger_counts(&self, counts: &Sectors, refcount_order: u32) -> io::Result<Sectors> {
+        let (mut larger, mut smaller) = (Sectors::new(), Sectors::new());
+        for (&sector, new) in counts {
+            let mut old = [0; SECTOR];
+            self.read_medium(sector * SECTOR as u64, &mut old)?;
+            let merged = larger_counts(&old, new, refcount_order);
+            if merged != old {
+                larger.insert(sector, merged);
+            }
+            if merged != *new {
+                smaller.insert(sector, *new);
+            }
+        }
+        self.write_sectors(&larger)?;
+        Ok(smaller)
+    }
+
+    /// Makes the medium's header lead to the refcount table at the place that `fields` tell. The table is there already,
+    /// all it leads to is written or held back.
+    fn move_reftable(&self, order: &Order, fields: &[u8]) -> io::Result<()> {
+        let is_count = |sector: u64| order.tables.kind(&(sector * SECTOR as u64..)) == Some(Kind::Counts);
+        let counts = order.held.iter().filter(|(sector, _)| is_count(**sector)).map(|(at, bytes)| (*at, *bytes));
+        self.write_larger_counts(&counts.collect(), order.tables.header.refcount_order)?;
+        self.0.medium.sync()?;
+        // Other fields, and counts that are smaller, wait for their commit.
+        let mut header = [0; SECTOR];
+        self.read_medium(0, &mut header)?;
+        header[REFTABLE_FIELDS].copy_from_slice(fields);
+        self.0.medium.write_at(0, &header)?;
+        self.0.medium.sync()
     }
 
     /// Writes sectors, neighbours together.
@@ -223,12 +244,40 @@ impl Image {
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if let Some(order) = self.0.order.get() {
+            // A commit under way has an older header.
+            let _turn = (offset == 0).then(|| lock(&self.0.turn));
             let mut order = lock(order);
             if order.tables.kind(&(offset..offset + bytes.len() as u64)).is_some() {
+                if offset == 0
+                    && let Some(fields) = bytes.get(REFTABLE_FIELDS)
+                    && order.tables.header.reftable_fields() != fields
+                {
+                    self.move_reftable(&order, fields)?;
+                }
                 return order.hold(offset, bytes, |offset, bytes| self.read_medium(offset, bytes));
             }
         }
         self.0.medium.write_at(offset, bytes)
+    }
+}
+
+impl Commit<'_> {
+    /// Finishes it, while the image is in use again: everything written before it began is durable when this returns.
+    ///
+    /// # Errors
+    /// The host could not write or sync. What was to be committed is held back again.
+    pub fn finish(self) -> io::Result<()> {
+        let inner = &self.image.0;
+        let Some(order) = inner.order.get() else { return inner.medium.sync() };
+        let result = self.image.write_in_order(order);
+        let order = &mut *lock(order);
+        let writing = std::mem::take(&mut order.writing);
+        if result.is_err() {
+            for (sector, bytes) in writing {
+                order.held.entry(sector).or_insert(bytes);
+            }
+        }
+        result
     }
 }
 
@@ -281,6 +330,11 @@ impl Order {
             bytes[..length].copy_from_slice(&new[..length]);
             let header = Qcow2Header::parse(&bytes).map_err(io::Error::other)?;
             if header != self.tables.header {
+                // What was not written of a table that has moved is in its new place.
+                let old = self.tables.header.reftable_range();
+                if old != header.reftable_range() {
+                    self.held.retain(|sector, _| !old.contains(&(sector * SECTOR as u64)));
+                }
                 let tables = Tables::load(header, |offset, bytes| {
                     read_medium(offset, bytes)?;
                     self.lay_over(offset, bytes);
@@ -315,6 +369,14 @@ impl Qcow2Header {
 
     fn l1_range(&self) -> Range<u64> {
         self.l1_offset..self.l1_offset.saturating_add(u64::from(self.l1_size) * ENTRY as u64)
+    }
+
+    /// As they are in the file.
+    fn reftable_fields(&self) -> [u8; REFTABLE_FIELDS.end - REFTABLE_FIELDS.start] {
+        let mut fields = [0; REFTABLE_FIELDS.end - REFTABLE_FIELDS.start];
+        fields[..8].copy_from_slice(&self.reftable_offset.to_be_bytes());
+        fields[8..].copy_from_slice(&self.reftable_clusters.to_be_bytes());
+        fields
     }
 
     fn reftable_range(&self) -> Range<u64> {

@@ -221,9 +221,9 @@ impl Qcow2Disk {
             self.committed_frees.store(frees, Ordering::Release);
             return Ok(());
         }
-        self.image.begin_commit();
+        let commit = self.image.begin_commit();
         drop(format);
-        self.image.finish_commit()?;
+        commit.finish()?;
         self.committed_frees.store(frees, Ordering::Release);
         Ok(())
     }

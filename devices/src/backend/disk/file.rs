@@ -8,12 +8,12 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, RwLock};
 
 use bus::Scattered;
 
 use super::{Cache, DiskError, Medium};
+use crate::lock;
 
 /// What uncached access is aligned to, in bytes: enough for every disk.
 const ALIGNMENT: usize = 4096;
@@ -25,8 +25,7 @@ pub struct ImageFile {
     path: PathBuf,
     /// Changes of whole aligned blocks share it, changes of parts of blocks have it alone; only used when uncached.
     blocks: Option<RwLock<()>>,
-    /// What was written may not be on the disk, and never will be.
-    lost: AtomicBool,
+    durable: Durability,
     /// Has a name, which it can lose.
     named: bool,
 }
@@ -57,7 +56,7 @@ impl ImageFile {
             file,
             path: path.into(),
             blocks: (cache == Cache::None).then(RwLock::default),
-            lost: AtomicBool::new(false),
+            durable: Durability::default(),
             named: !read_only,
         })
     }
@@ -71,7 +70,7 @@ impl ImageFile {
 
     /// A file that is nobody else's, for messages called `path`.
     pub fn private(file: File, path: &Path) -> Self {
-        Self { file, path: path.into(), blocks: None, lost: AtomicBool::new(false), named: false }
+        Self { file, path: path.into(), blocks: None, durable: Durability::default(), named: false }
     }
 
     /// The file itself.
@@ -127,10 +126,15 @@ impl ImageFile {
         let buffer = buffer.bytes();
         self.fill(around.start, buffer)?;
         buffer[inside].copy_from_slice(bytes);
+        if !self.file.metadata()?.is_file() {
+            // A device takes nothing past its end, where a block may end, too.
+            let there = length.saturating_sub(around.start).min(buffer.len() as u64) as usize;
+            return self.put(around.start, &buffer[..there]);
+        }
         self.put(around.start, buffer)?;
         // The last block was written whole: the file is as long as it was asked to be.
         let wanted = length.max(offset + bytes.len() as u64);
-        if around.end > wanted && self.file.metadata()?.is_file() { self.file.set_len(wanted) } else { Ok(()) }
+        if around.end > wanted { self.file.set_len(wanted) } else { Ok(()) }
     }
 
     fn check_name(&self) -> io::Result<()> {
@@ -200,15 +204,13 @@ impl Medium for ImageFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // The host reports a failed write-back once and forgets what it could not write: a later success would be a lie.
-        if self.lost.load(Ordering::Acquire) {
-            return Err(io::Error::other("an earlier attempt to make writes durable failed"));
-        }
         self.check_name()?;
-        self.file.sync_data().inspect_err(|_| self.lost.store(true, Ordering::Release))
+        self.durable.sync(|| self.file.sync_data())
     }
 
     fn deallocate(&self, offset: u64, length: u64) -> io::Result<bool> {
+        // Who changes a part of a block writes the rest of it again, as it was before.
+        let _alone = self.blocks.as_ref().map(|blocks| blocks.write().unwrap_or_else(|poisoned| poisoned.into_inner()));
         deallocate(&self.file, offset, length)
     }
 
@@ -229,6 +231,24 @@ impl Medium for ImageFile {
 
     fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Remembers that what was written may not be on the disk, and never will be: the host reports a failed write-back once
+/// and forgets what it could not write, so that a later success would be a lie. The lock is held meanwhile, since an
+/// attempt at the same time may be told of success after the other one has taken the failure.
+#[derive(Debug, Default)]
+struct Durability {
+    lost: Mutex<bool>,
+}
+
+impl Durability {
+    fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut lost = lock(&self.lost);
+        if *lost {
+            return Err(io::Error::other("an earlier attempt to make writes durable failed"));
+        }
+        sync().inspect_err(|_| *lost = true)
     }
 }
 
@@ -416,6 +436,60 @@ mod tests {
         }
         file.sync().unwrap();
         assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    /// Others have the rest of the block, which stays as they have left it.
+    #[test]
+    fn what_was_given_back_does_not_return() {
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("disk");
+        std::fs::write(&path, [0; ALIGNMENT]).unwrap();
+        let file = match ImageFile::open(&path, false, Cache::None) {
+            Ok(file) => file,
+            Err(DiskError::Uncached { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    file.write_at(1536, &[7; 512]).unwrap();
+                }
+            });
+            let mut returned = 0;
+            for _ in 0..1000 {
+                file.write_at(512, &[1; 512]).unwrap();
+                if file.deallocate(512, 512).unwrap() {
+                    let mut bytes = [0; 512];
+                    file.read_at(512, &mut bytes).unwrap();
+                    returned += usize::from(bytes != [0; 512]);
+                }
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(returned, 0);
+        });
+    }
+
+    #[test]
+    fn a_failure_to_make_durable_is_everybodys() {
+        let durable = Durability::default();
+        assert!(durable.sync(|| Ok(())).is_ok());
+        let (begun, begins) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let mut other = None;
+            let result = durable.sync(|| {
+                // The host has told this one of the failure, and would tell the other of success.
+                other = Some(scope.spawn(|| {
+                    begun.send(()).unwrap();
+                    durable.sync(|| Ok(()))
+                }));
+                begins.recv().unwrap();
+                Err(io::ErrorKind::StorageFull.into())
+            });
+            assert!(result.is_err());
+            assert!(other.unwrap().join().unwrap().is_err());
+        });
+        assert!(durable.sync(|| Ok(())).is_err());
     }
 
     #[test]

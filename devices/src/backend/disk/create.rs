@@ -37,6 +37,7 @@ impl NewFile {
                 let replaced = ImageFile::open(path, false, Cache::Writeback)?;
                 (path.canonicalize().map_err(failed)?, Some(replaced))
             }
+            Err(_) if path.is_symlink() => return Err(DiskError::Irreplaceable { path: path.into() }),
             Err(_) => (path.to_path_buf(), None),
         };
         let mut builder = tempfile::Builder::new();
@@ -44,6 +45,11 @@ impl NewFile {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let file = builder.tempfile_in(folder(&path)).map_err(failed)?;
+        // Who could not read the old one cannot read the new one.
+        if let Some(replaced) = &replaced {
+            let permissions = replaced.file().metadata().map_err(failed)?.permissions();
+            file.as_file().set_permissions(permissions).map_err(failed)?;
+        }
         Ok(Self { file, path, replaced })
     }
 
@@ -54,10 +60,7 @@ impl NewFile {
 
     /// Makes it an image of a disk of zeroes.
     pub(super) fn image(&self, format: Format, size: u64) -> Result<Image, DiskError> {
-        // What is added to an offset on the disk does not overflow.
-        if i64::try_from(size).is_err() {
-            return Err(DiskError::Size { path: self.path.clone(), size });
-        }
+        check_size(&self.path, size)?;
         let medium = self.medium()?;
         match format {
             Format::Raw => {
@@ -90,6 +93,11 @@ impl NewFile {
     }
 }
 
+/// What is added to an offset on the disk does not overflow.
+fn check_size(path: &Path, size: u64) -> Result<(), DiskError> {
+    if i64::try_from(size).is_err() { Err(DiskError::Size { path: path.into(), size }) } else { Ok(()) }
+}
+
 /// Makes an image of a disk of `size` bytes, all zero, at `path`, and replaces what is there if `replace` says so.
 ///
 /// # Errors
@@ -118,6 +126,7 @@ pub fn overlay(
     let medium: Arc<dyn Medium> = Arc::new(file);
     let (opened, _) = qcow2::open_format(&medium, format, true, Cache::Writeback)?;
     let size = size.unwrap_or(opened.size().next_multiple_of(SECTOR_SIZE));
+    check_size(path, size)?;
     let absolute = base.canonicalize().map_err(host)?;
     let new = NewFile::begin(path, replace)?;
     let folder = folder(&new.path).canonicalize().map_err(|source| new.failed(source))?;
@@ -195,5 +204,14 @@ mod tests {
         std::fs::write(&plain, "").unwrap();
         let mode = |path| std::fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&file), mode(&plain));
+        // What others could not read, they cannot read when it is replaced.
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        image(&file, Format::Qcow2, 4096, true).unwrap();
+        assert_eq!(mode(&file) & 0o777, 0o600);
+        // A link to nothing is nothing to be replaced.
+        std::fs::remove_file(&file).unwrap();
+        for replace in [false, true] {
+            assert!(matches!(image(&link, Format::Raw, 4096, replace), Err(DiskError::Irreplaceable { .. })));
+        }
     }
 }

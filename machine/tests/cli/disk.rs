@@ -175,6 +175,7 @@ fn images_that_are_none() {
     std::fs::remove_file(folder.path().join("image")).unwrap();
     let told = done(&folder, &["info", "@top"]);
     assert!(told.contains("cannot be used") && told.contains("image: does not exist"), "{told}");
+    refused(&folder, &["convert", "@top", "@copy"], &["top: stands on another", "image: does not exist"]);
 }
 
 #[cfg(unix)]

@@ -1,7 +1,7 @@
 //! What an image's first bytes tell: its format, and whether that format's variant is one that can be opened.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Medium;
@@ -49,6 +49,9 @@ pub enum FormatError {
     /// Clusters of no size that the specification allows.
     #[error("is damaged: its header speaks of clusters of 2^{0} bytes; `qemu-img check` may tell more")]
     ClusterBits(u32),
+    /// A disk larger than any: what is added to an offset on a disk does not overflow.
+    #[error("is damaged: its header speaks of a disk of {0} bytes; `qemu-img check` may tell more")]
+    Size(u64),
     /// What follows the header is not as long as it says, or as it must be.
     #[error("is damaged: its header's extension {0:#x} has a wrong length; `qemu-img check` may tell more")]
     Extension(u32),
@@ -83,23 +86,6 @@ pub fn probe(medium: &impl Medium) -> io::Result<Format> {
     let mut magic = [0; 4];
     let read = medium.read_at(0, &mut magic)?;
     Ok(if read == magic.len() && magic == QCOW2_MAGIC { Format::Qcow2 } else { Format::Raw })
-}
-
-/// The format that a qcow2 image says its backing file has.
-///
-/// # Errors
-/// It is none that can be read.
-pub(super) fn backing_format(name: &str) -> Result<Format, FormatError> {
-    match name {
-        "raw" | "file" => Ok(Format::Raw),
-        "qcow2" => Ok(Format::Qcow2),
-        _ => Err(FormatError::BackingFormat(name.into())),
-    }
-}
-
-/// The path that the name of a backing file stands for.
-pub(super) fn file_name(name: &str) -> &Path {
-    Path::new(name.strip_prefix("file:").unwrap_or(name))
 }
 
 /// Fields of a qcow2 header that are of use here, all big-endian on disk.
@@ -147,6 +133,27 @@ pub struct Backing {
     pub name: String,
     /// The name of its format; without one, its content tells.
     pub format: Option<String>,
+}
+
+impl Backing {
+    /// The path of the file, for the image at `image`.
+    pub(super) fn path(&self, image: &Path) -> PathBuf {
+        let name = self.name.strip_prefix("file:").unwrap_or(&self.name);
+        image.parent().unwrap_or(Path::new("")).join(name)
+    }
+
+    /// The format that the image says it has.
+    ///
+    /// # Errors
+    /// It is none that can be read.
+    pub(super) fn stated_format(&self) -> Result<Option<Format>, FormatError> {
+        match self.format.as_deref() {
+            None => Ok(None),
+            Some("raw" | "file") => Ok(Some(Format::Raw)),
+            Some("qcow2") => Ok(Some(Format::Qcow2)),
+            Some(name) => Err(FormatError::BackingFormat(name.into())),
+        }
+    }
 }
 
 impl Qcow2Header {
@@ -224,6 +231,9 @@ impl Qcow2Header {
         }
         if !CLUSTER_BITS.contains(&self.cluster_bits) {
             return Err(FormatError::ClusterBits(self.cluster_bits));
+        }
+        if i64::try_from(self.size).is_err() {
+            return Err(FormatError::Size(self.size));
         }
         Ok(())
     }
@@ -315,12 +325,17 @@ impl Qcow2Header {
     /// The header's extensions, which lie in the first cluster: the kind of each and its bytes, which are missing where
     /// they do not fit. The last one is then the last that there is.
     fn extensions<'a>(&self, cluster: &'a [u8]) -> impl Iterator<Item = (u32, Option<&'a [u8]>)> {
+        let mut at = self.length as usize;
+        // In old images of version 2 a backing file's name may follow the header without a word of an end.
+        let end = match usize::try_from(self.backing_offset) {
+            Ok(name) if self.version == 2 && name != 0 => name.min(cluster.len()),
+            _ => cluster.len(),
+        };
+        let cluster = &cluster[..end];
         let be32 = move |at: usize| {
             let bytes = cluster.get(at..at.checked_add(4)?)?;
             Some(bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)))
         };
-        // Version 2 has none.
-        let mut at = if self.version == 2 { usize::MAX } else { self.length as usize };
         std::iter::from_fn(move || {
             let (kind, length) = (be32(at)?, be32(at.checked_add(4)?)? as usize);
             if kind == 0 {
@@ -385,6 +400,7 @@ mod tests {
         for bits in [0, 8, 22, 255] {
             assert_eq!(check(&header(3, &[(23, bits)])), Err(FormatError::ClusterBits(bits.into())));
         }
+        assert_eq!(check(&header(2, &[(24, 0x80)])), Err(FormatError::Size(1 << 63)));
     }
 
     #[test]
@@ -423,5 +439,11 @@ mod tests {
         for far in [header(3, &[(100, 0xff)]), header(2, &[(100, 0xff)])] {
             assert_eq!(check_image(&far, &far), Ok(()));
         }
+        // In version 2 they follow the 72 bytes of its header, up to the backing file's name.
+        let mut old = header(2, &[]);
+        old[72..80].copy_from_slice(&[0xe2, 0x79, 0x2a, 0xca, 0, 0, 0, 0xff]);
+        assert_eq!(check_image(&old, &old), Err(FormatError::Extension(BACKING_FORMAT)));
+        old[15] = 72;
+        assert_eq!(check_image(&old, &old), Ok(()));
     }
 }

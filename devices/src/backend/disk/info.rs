@@ -58,10 +58,13 @@ pub enum Usage {
 /// The file cannot be read, or is no image of that format. What is wrong with the files below is part of the answer.
 pub fn inspect(path: &Path, format: Option<Format>) -> Result<Chain, DiskError> {
     let mut chain = Chain { images: vec![Info::of(path, format)?], broken: None };
-    while let Some((path, format)) = chain.images.last().and_then(Info::below) {
-        let next = match format {
+    while let Some(last) = chain.images.last()
+        && let Some(backing) = &last.backing
+    {
+        let path = backing.path(&last.path);
+        let next = match backing.stated_format() {
             _ if chain.images.len() > LONGEST_CHAIN => Err(DiskError::Chain { path, most: LONGEST_CHAIN }),
-            Err(source) => Err(DiskError::Format { path, source }),
+            Err(source) => Err(DiskError::Format { path: last.path.clone(), source }),
             Ok(format) => Info::of(&path, format),
         };
         match next {
@@ -102,14 +105,6 @@ impl Info {
             info.header = Some(header);
         }
         Ok(info)
-    }
-
-    /// The file below it and what is said of its format.
-    fn below(&self) -> Option<(PathBuf, Result<Option<Format>, FormatError>)> {
-        let backing = self.backing.as_ref()?;
-        let path = self.path.parent().unwrap_or(Path::new("")).join(format::file_name(&backing.name));
-        let format = backing.format.as_deref().map(format::backing_format).transpose();
-        Some((path, format))
     }
 }
 

@@ -221,6 +221,14 @@ pub enum DiskError {
         /// What is wrong with it.
         source: io::Error,
     },
+    /// What an image stands on cannot be opened.
+    #[error("disk image {}: stands on another that cannot be opened: {source}", path.display())]
+    Backing {
+        /// The image.
+        path: PathBuf,
+        /// What is wrong with the other.
+        source: Box<DiskError>,
+    },
     /// Too many images stand on each other.
     #[error("disk image {}: is the backing file of an image after {most} others, or of itself; convert the image", path.display())]
     Chain {

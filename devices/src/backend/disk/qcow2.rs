@@ -16,15 +16,14 @@ use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bus::Scattered;
 use imago::format::PreallocateMode;
 use imago::format::builder::{FormatCreateBuilder, FormatDriverBuilder};
-use imago::format::gate::ImplicitOpenGate;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
-use imago::{DenyImplicitOpenGate, FormatAccess, Mapping, ShallowMapping, StorageOpenOptions};
+use imago::{DenyImplicitOpenGate, FormatAccess, Mapping, ShallowMapping};
 
 use super::file::ImageFile;
-use super::format::{Format, Qcow2Header};
+use super::format::{self, Backing, Format, Qcow2Header};
 use super::ordered::Image;
-use super::{Cache, Disk, DiskError, Medium, SECTOR_SIZE};
+use super::{BUFFER, Cache, Disk, DiskError, Medium, SECTOR_SIZE};
 use crate::lock;
 
 /// Most images that stand behind each other.
@@ -33,8 +32,6 @@ pub(super) const LONGEST_CHAIN: usize = 64;
 const MOST_HELD: usize = 32 << 20;
 /// Bytes of a cluster in new images, as other programs make them.
 pub(super) const CLUSTER_SIZE: usize = 64 << 10;
-/// Bytes of zeroes that are written at a time.
-const ZEROES: usize = 256 << 10;
 
 /// A disk in a qcow2 image, or a temporary one over an image of any format.
 pub struct Qcow2Disk {
@@ -84,33 +81,6 @@ impl Source<'_> {
     }
 }
 
-/// Opens what images refer to, read-only.
-struct Gate {
-    cache: Cache,
-    depth: usize,
-}
-
-impl ImplicitOpenGate<Image> for Gate {
-    fn open_format<F: FormatDriverBuilder<Image>>(&mut self, builder: F) -> io::Result<FormatAccess<Image>> {
-        if self.depth == LONGEST_CHAIN {
-            let reason = format!("more than {LONGEST_CHAIN} backing files, or a circle of them");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        let next = Gate { cache: self.cache, depth: self.depth + 1 };
-        Ok(FormatAccess::new(builder.write(false).open(next)?))
-    }
-
-    fn open_storage(&mut self, options: StorageOpenOptions) -> io::Result<Image> {
-        let path = options.get_filename().ok_or(io::ErrorKind::NotFound)?;
-        let path = path.to_str().map_or(path, super::format::file_name);
-        let file = ImageFile::open(path, true, self.cache).map_err(io::Error::other)?;
-        if super::format::probe(&file)? == Format::Qcow2 {
-            Qcow2Header::read(&file)?.map_err(io::Error::other)?;
-        }
-        Ok(Image::new(Arc::new(file)))
-    }
-}
-
 fn damaged(medium: &dyn Medium) -> impl Fn(io::Error) -> DiskError {
     let path = medium.path().to_path_buf();
     move |source| DiskError::Damaged { path: path.clone(), source }
@@ -123,22 +93,57 @@ pub(super) fn open_format(
     read_only: bool,
     cache: Cache,
 ) -> Result<(FormatAccess<Image>, Image), DiskError> {
+    open_chain(medium, format, read_only, cache, 0)
+}
+
+/// Opens an image that `above` others stand on. The library is told what stands behind it, and opens no files: it would
+/// guess the format where the image is of version 2, though that has a place for it, too.
+fn open_chain(
+    medium: &Arc<dyn Medium>,
+    format: Format,
+    read_only: bool,
+    cache: Cache,
+    above: usize,
+) -> Result<(FormatAccess<Image>, Image), DiskError> {
     let path = medium.path();
+    let host = |error| DiskError::host(path, read_only, error);
     let image = Image::new(medium.clone());
     if format == Format::Raw {
-        let raw =
-            Raw::open_image(image.clone(), !read_only).map_err(|error| DiskError::host(path, read_only, error))?;
-        return Ok((FormatAccess::new(raw), image));
+        return Ok((FormatAccess::new(Raw::open_image(image.clone(), !read_only).map_err(host)?), image));
     }
     let header = Qcow2Header::read(&**medium)
-        .map_err(|error| DiskError::host(path, read_only, error))?
+        .map_err(host)?
         .map_err(|source| DiskError::Format { path: path.into(), source })?;
+    let backing = header.backing(&**medium).map_err(host)?;
+    let backing = backing.map(|backing| open_backing(path, &backing, cache, above)).transpose()?;
     let mut qcow2 = Qcow2::<Image>::open_image(image.clone(), !read_only).map_err(damaged(&**medium))?;
-    qcow2.open_implicit_dependencies_gated(Gate { cache, depth: 0 }).map_err(damaged(&**medium))?;
+    qcow2.set_backing(backing);
+    qcow2.set_data_file(None);
     if !read_only {
         image.keep_order(header).map_err(damaged(&**medium))?;
     }
     Ok((FormatAccess::new(qcow2), image))
+}
+
+/// Opens what the image at `path` stands on, read-only.
+fn open_backing(path: &Path, backing: &Backing, cache: Cache, above: usize) -> Result<FormatAccess<Image>, DiskError> {
+    let below = backing.path(path);
+    if above == LONGEST_CHAIN {
+        return Err(DiskError::Chain { path: below, most: LONGEST_CHAIN });
+    }
+    let stated = backing.stated_format().map_err(|source| DiskError::Format { path: path.into(), source })?;
+    let open = || {
+        let file = ImageFile::open(&below, true, cache)?;
+        let format = stated.map_or_else(|| format::probe(&file), Ok);
+        let format = format.map_err(|error| DiskError::host(&below, true, error))?;
+        let medium: Arc<dyn Medium> = Arc::new(file);
+        Ok(open_chain(&medium, format, true, cache, above + 1)?.0)
+    };
+    open().map_err(|error| match error {
+        // One of them is named with what stands on it; all that stand on that need not be.
+        DiskError::Chain { .. } | DiskError::Backing { .. } => error,
+        source => DiskError::Backing { path: path.into(), source: Box::new(source) },
+    })
 }
 
 impl Qcow2Disk {
@@ -175,11 +180,6 @@ impl Qcow2Disk {
         let size = format.size() / SECTOR_SIZE * SECTOR_SIZE;
         if size == 0 {
             return Err(DiskError::Empty { path: path.into() });
-        }
-        // What is added to an offset on the disk does not overflow.
-        if i64::try_from(size).is_err() {
-            let source = io::Error::new(io::ErrorKind::InvalidData, "its header speaks of a disk larger than any");
-            return Err(DiskError::Damaged { path: path.into(), source });
         }
         let header = Qcow2Header::read(&**image.medium())
             .map_err(|error| DiskError::host(path, read_only, error))?
@@ -295,9 +295,9 @@ impl Qcow2Disk {
     }
 
     fn write_zero_bytes(&self, mut offset: u64, end: u64) -> io::Result<()> {
-        let zeroes = vec![0; ZEROES.min((end - offset) as usize)];
+        let zeroes = vec![0; (end - offset).min(BUFFER) as usize];
         while offset < end {
-            let piece = &zeroes[..((end - offset) as usize).min(ZEROES)];
+            let piece = &zeroes[..(end - offset).min(BUFFER) as usize];
             self.write(offset, Source::Bytes(piece))?;
             offset += piece.len() as u64;
         }
@@ -517,4 +517,89 @@ pub(super) fn fill(
     }
     .create()?;
     medium.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, create, open};
+    use super::*;
+
+    /// Makes the header of the image at `path`, which names a backing file, one of version 2, as other programs write it.
+    fn make_old(path: &Path, format: &str, name: &str) {
+        let mut image = std::fs::read(path).unwrap();
+        image[4..8].copy_from_slice(&2u32.to_be_bytes());
+        image[72..4096].fill(0);
+        image[72..76].copy_from_slice(&0xe279_2acau32.to_be_bytes());
+        image[76..80].copy_from_slice(&(format.len() as u32).to_be_bytes());
+        image[80..][..format.len()].copy_from_slice(format.as_bytes());
+        image[96..][..name.len()].copy_from_slice(name.as_bytes());
+        image[8..16].copy_from_slice(&96u64.to_be_bytes());
+        image[16..20].copy_from_slice(&(name.len() as u32).to_be_bytes());
+        std::fs::write(path, image).unwrap();
+    }
+
+    #[test]
+    fn a_format_that_is_stated_is_not_guessed() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("secret"), [7; 1 << 20]).unwrap();
+        // What a guest may have written to its raw disk: an image that leads to a file of the host, and one of no version.
+        create::overlay(&at("leads"), &at("secret"), Some(Format::Raw), None, false).unwrap();
+        std::fs::write(at("none"), [&b"QFI\xfb\0\0\0\x09"[..], &[0; 65528]].concat()).unwrap();
+        for base in ["leads", "none"] {
+            let content = std::fs::read(at(base)).unwrap();
+            for version in [3, 2] {
+                create::overlay(&at("top"), &at(base), Some(Format::Raw), None, true).unwrap();
+                if version == 2 {
+                    make_old(&at("top"), "raw", base);
+                }
+                let disk = open(&at("top"), &Options::default()).unwrap();
+                let mut bytes = [0; 4096];
+                disk.read_at(0, &mut bytes).unwrap();
+                assert!(bytes == content[..4096], "{base}, version {version}");
+            }
+        }
+        make_old(&at("top"), "vmdk", "none");
+        let error = open(&at("top"), &Options::default()).err().unwrap().to_string();
+        assert!(error.contains("top") && error.contains("vmdk"), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_below_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("base"), [7; 1 << 20]).unwrap();
+        create::overlay(&at("middle"), &at("base"), Some(Format::Raw), None, false).unwrap();
+        create::overlay(&at("top"), &at("middle"), None, None, false).unwrap();
+        std::fs::remove_file(at("base")).unwrap();
+        let before = std::fs::read(at("top")).unwrap();
+        let error = open(&at("top"), &Options::default()).err().unwrap();
+        assert!(matches!(&error, DiskError::Backing { path, .. } if *path == at("middle")), "{error}");
+        assert!(error.to_string().contains("base: does not exist"), "{error}");
+        assert!(std::fs::read(at("top")).unwrap() == before);
+        // An image that stands on itself.
+        std::fs::rename(at("top"), at("middle")).unwrap();
+        let read_only = Options { read_only: true, ..Options::default() };
+        let error = open(&at("middle"), &read_only).err().unwrap();
+        assert!(matches!(error, DiskError::Chain { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_size_that_no_disk_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        create::image(&at("image"), Format::Qcow2, 1 << 20, false).unwrap();
+        let mut image = std::fs::read(at("image")).unwrap();
+        image[24..32].fill(0xff);
+        std::fs::write(at("image"), image).unwrap();
+        let snapshot = Options { snapshot: true, ..Options::default() };
+        let errors = [
+            open(&at("image"), &Options::default()).err(),
+            open(&at("image"), &snapshot).err(),
+            create::overlay(&at("top"), &at("image"), None, None, false).err(),
+        ];
+        for error in errors {
+            assert!(matches!(error, Some(DiskError::Format { .. })), "{error:?}");
+        }
+    }
 }

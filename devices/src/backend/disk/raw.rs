@@ -9,7 +9,7 @@ use bus::Scattered;
 
 use super::file::ImageFile;
 use super::format::QCOW2_MAGIC;
-use super::{Cache, Disk, DiskError, Medium, SECTOR_SIZE};
+use super::{BUFFER, Cache, Disk, DiskError, Medium, SECTOR_SIZE};
 
 /// A raw image in a file, or a block device of the host.
 ///
@@ -135,7 +135,7 @@ impl Disk for RawDisk {
         if may_unmap && self.medium.deallocate(offset, length)? {
             return Ok(());
         }
-        let zeroes = vec![0; length.min(256 << 10) as usize];
+        let zeroes = vec![0; length.min(BUFFER) as usize];
         while length != 0 {
             let piece = length.min(zeroes.len() as u64);
             self.medium.write_at(offset, &zeroes[..piece as usize])?;

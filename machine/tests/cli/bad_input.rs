@@ -155,6 +155,11 @@ fn disks_that_are_none() {
     header[32..36].fill(0);
     let image = folder.file("image", header);
     run(&[text(&image)], &[text(&image), "qemu-img check"]);
+    // What is at fault is not the disk's own file.
+    let mut command = crate::command::vervet();
+    command.args(["run", "--kernel", text(&program), "--disk", &format!("{raw},snapshot")]).env("TMPDIR", &missing);
+    let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+    assert!(!cfg!(unix) || said.contains(&format!("temporary file in {}", text(&missing))), "{said}");
     let option = |option: &str, said: &str| {
         misused(&["run", "--kernel", text(&program), "--disk", &format!("{},{option}", text(&missing))], &[said]);
     };

@@ -35,7 +35,7 @@ impl Image {
         let format = options.format.unwrap_or(probed);
         let guessed = options.format.is_none() && format == Format::Raw && !options.read_only;
         let file: Arc<dyn Medium> = Arc::new(file);
-        Ok(match (format, options.snapshot) {
+        Ok(match (format, options.snapshot && !options.read_only) {
             (Format::Raw, false) => Image::Raw(RawDisk::new(file, options.read_only, guessed)?),
             (Format::Qcow2, false) => Image::Qcow2(Qcow2Disk::open(file, options.read_only, options.cache)?),
             (format, true) => Image::Qcow2(Qcow2Disk::snapshot(file, format, options.cache)?),
@@ -213,6 +213,18 @@ mod tests {
         }
         let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names.len(), 4, "{names:?}");
+    }
+
+    #[test]
+    fn read_only_is_read_only_with_a_snapshot_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        create::image(&path, Format::Qcow2, SIZE, false).unwrap();
+        for read_only in [false, true] {
+            let image = Image::open(&path, &Options { read_only, snapshot: true, ..Options::default() }).unwrap();
+            assert_eq!(image.disk().read_only(), read_only);
+            assert_eq!(image.disk().write_at(0, &[1; 512]).is_err(), read_only);
+        }
     }
 
     #[test]

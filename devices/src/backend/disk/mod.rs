@@ -156,7 +156,7 @@ pub enum Cache {
 pub struct Options {
     /// Its format; without one, the content tells.
     pub format: Option<Format>,
-    /// The guest cannot write it, and others may read it meanwhile.
+    /// The guest cannot write it, with `snapshot` neither, and others may read it meanwhile.
     pub read_only: bool,
     /// How the host caches it.
     pub cache: Cache,
@@ -228,6 +228,19 @@ pub enum DiskError {
         path: PathBuf,
         /// What is wrong with the other.
         source: Box<DiskError>,
+    },
+    /// There is no place for what would be discarded in the end.
+    #[error(
+        "disk image {}: no temporary file in {} for what is written: {source}; name a folder with room in TMPDIR",
+        path.display(), folder.display()
+    )]
+    Temporary {
+        /// The image.
+        path: PathBuf,
+        /// Where the file was to be.
+        folder: PathBuf,
+        /// The host's reason.
+        source: io::Error,
     },
     /// Too many images stand on each other.
     #[error("disk image {}: is the backing file of an image after {most} others, or of itself; convert the image", path.display())]

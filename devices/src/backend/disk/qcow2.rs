@@ -158,15 +158,15 @@ impl Qcow2Disk {
     pub fn snapshot(medium: Arc<dyn Medium>, format: Format, cache: Cache) -> Result<Self, DiskError> {
         let (base, _) = open_format(&medium, format, true, cache)?;
         let path = medium.path();
-        let host = |source| DiskError::host(path, false, source);
-        let file = ImageFile::private(tempfile::tempfile().map_err(host)?, path);
+        let failed = |source| DiskError::Temporary { path: path.into(), folder: std::env::temp_dir(), source };
+        let file = ImageFile::private(tempfile::tempfile().map_err(failed)?, path);
         let image = Image::new(Arc::new(file));
         let overlay = Qcow2::<Image>::create_builder(image.clone())
             .size(base.size().next_multiple_of(SECTOR_SIZE))
             .create_open(DenyImplicitOpenGate::default(), |image| {
                 Ok(Qcow2::<Image>::builder(image).backing(Some(base)).write(true))
             })
-            .map_err(host)?;
+            .map_err(failed)?;
         Self::new(FormatAccess::new(overlay), image, path, false, true)
     }
 

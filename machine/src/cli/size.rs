@@ -7,11 +7,11 @@ pub fn parse(text: &str) -> Result<u64, String> {
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| "expected a number, such as 512, 512M or 2G".to_owned())?;
     let unit = unit.trim().to_ascii_uppercase();
-    let shift = match unit.trim_end_matches('B').trim_end_matches('I') {
-        "K" => 10,
-        "" | "M" => 20,
-        "G" => 30,
-        "T" => 40,
+    let shift = match unit.as_str() {
+        "K" | "KB" | "KIB" => 10,
+        "" | "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
         _ => return Err(format!("unknown unit '{unit}': use K, M, G or T")),
     };
     number.checked_mul(1 << shift).ok_or_else(|| "more than any machine has".to_owned())
@@ -28,7 +28,9 @@ mod tests {
         assert_eq!(parse("64k"), Ok(64 << 10));
         assert_eq!(parse("2GiB"), Ok(2 << 30));
         assert_eq!(parse("3GB"), Ok(3 << 30));
-        for wrong in ["", "G", "-1", "1X", "1.5G", "10E", "99999999999999999999", "9999999999T"] {
+        for wrong in
+            ["", "G", "-1", "1X", "1.5G", "10E", "512B", "1iB", "1GBB", "1Gi", "99999999999999999999", "9999999999T"]
+        {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

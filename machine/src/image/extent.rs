@@ -43,7 +43,7 @@ pub enum ExtentError {
     Io(#[from] io::Error),
 }
 
-/// Prepares the disk in `image` for an end at `size` bytes, which is before its present one: looks that nothing is lost
+/// Prepares the disk in `image`, which can be resized, for an end at `size` bytes, which is before its present one: looks that nothing is lost
 /// then, and moves the backup of a GPT there. Until the disk is cut its old backup is valid, too.
 ///
 /// # Errors
@@ -225,7 +225,9 @@ impl Gpt {
                 return Err(reaches(format!("partition {}", index + 1), after));
             }
         }
-        let after = le64(&self.header, Self::FIRST_USABLE).unwrap_or_default();
+        // The first table ends there, if it tells the truth; its header is in block 1.
+        let field = |at| le64(&self.header, at).unwrap_or_default();
+        let after = field(Self::FIRST_USABLE).max(field(Self::ENTRIES).saturating_add(blocks)).max(2);
         if after > end {
             return Err(reaches("the partition table".into(), after));
         }
@@ -354,6 +356,24 @@ mod tests {
             let (_, image) = disk(folder.path(), Format::Raw, &table);
             assert!(refused(&image, 60 << 20).contains("GPT is damaged"), "{at}");
         }
+    }
+
+    #[test]
+    fn a_table_without_partitions_has_its_place_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut table = table(folder.path());
+        // No entries in use, and no block that they would take; the checksums are right.
+        table[1024..1024 + 128 * 128].fill(0);
+        let sum = crc32fast::hash(&table[1024..1024 + 128 * 128]).to_le_bytes();
+        table[512 + Gpt::ENTRIES_SUM..][..4].copy_from_slice(&sum);
+        table[512 + Gpt::FIRST_USABLE..][..8].fill(0);
+        let sum = header_sum(table[512..1024].try_into().unwrap(), 92) as u32;
+        table[528..532].copy_from_slice(&sum.to_le_bytes());
+        let (_, image) = disk(folder.path(), Format::Raw, &table);
+        for size in [512, 1024, 16 << 10, (34 + 33) * 512 - 512] {
+            assert!(refused(&image, size).contains("the partition table"), "{size}");
+        }
+        prepare_end(&image, (34 + 33) * 512).unwrap();
     }
 
     #[test]

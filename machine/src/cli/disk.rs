@@ -211,6 +211,8 @@ fn resize(name: &ImageName, size: NewSize, shrink: bool) -> anyhow::Result<()> {
         NewSize::More(more) => old.saturating_add(more) / SECTOR_SIZE * SECTOR_SIZE,
     };
     let path = name.path.display();
+    // Before anything is written.
+    image.check_resize(&name.path, size)?;
     if size < old {
         if !shrink {
             bail!(

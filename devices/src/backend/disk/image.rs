@@ -64,14 +64,27 @@ impl Image {
     /// # Errors
     /// The host refuses, or the image has snapshots. It is as it was then, or of the new size.
     pub fn resize(&mut self, path: &Path, size: u64) -> Result<(), DiskError> {
+        self.check_resize(path, size)?;
+        let host = |source| DiskError::host(path, false, source);
+        match self {
+            Image::Raw(disk) => disk.resize(size).map_err(host),
+            Image::Qcow2(disk) => disk.resize(size).map_err(host),
+        }
+    }
+
+    /// Looks whether [`Image::resize`] can be asked for, and changes nothing.
+    ///
+    /// # Errors
+    /// No disk has that size, the image has snapshots, or is a block device.
+    pub fn check_resize(&self, path: &Path, size: u64) -> Result<(), DiskError> {
         if i64::try_from(size).is_err() {
             return Err(DiskError::Size { path: path.into(), size });
         }
         let host = |source| DiskError::host(path, false, source);
         match self {
-            Image::Raw(disk) => disk.resize(size).map_err(host),
+            Image::Raw(disk) => disk.check_resize().map_err(host),
             Image::Qcow2(disk) => match disk.snapshots().map_err(host)? {
-                0 => disk.resize(size).map_err(host),
+                0 => Ok(()),
                 count => Err(DiskError::Snapshots { path: path.into(), count }),
             },
         }
@@ -277,6 +290,40 @@ mod tests {
             }
             assert!(matches!(image.resize(&path, u64::MAX - 511), Err(DiskError::Size { .. })));
         }
+    }
+
+    #[test]
+    fn what_cannot_be_resized_is_told_before() {
+        /// A device of the host's, which has the size it has.
+        #[derive(Debug)]
+        struct Device;
+        impl Medium for Device {
+            fn length(&self) -> io::Result<u64> {
+                Ok(SIZE)
+            }
+            fn read_at(&self, _offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn write_at(&self, _offset: u64, _bytes: &[u8]) -> io::Result<()> {
+                panic!("written to");
+            }
+            fn sync(&self) -> io::Result<()> {
+                Ok(())
+            }
+            fn path(&self) -> &Path {
+                Path::new("device")
+            }
+        }
+        let device = Image::Raw(RawDisk::new(Arc::new(Device), false, false).unwrap());
+        assert!(matches!(device.check_resize(Path::new("device"), 512), Err(DiskError::Host { .. })));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("disk");
+        create::image(&path, Format::Qcow2, SIZE, false).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert!(open(&path).check_resize(&path, 512).is_ok());
+        bytes[63] = 2;
+        std::fs::write(&path, &bytes).unwrap();
+        assert!(matches!(open(&path).check_resize(&path, 512), Err(DiskError::Snapshots { count: 2, .. })));
     }
 
     #[test]

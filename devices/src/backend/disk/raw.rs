@@ -64,6 +64,12 @@ impl RawDisk {
         Ok(())
     }
 
+    /// Looks whether the host lets the size change, and leaves it.
+    pub fn check_resize(&self) -> io::Result<()> {
+        self.writable()?;
+        self.medium.set_length(self.medium.length()?)
+    }
+
     fn writable(&self) -> io::Result<()> {
         if self.read_only { Err(io::ErrorKind::ReadOnlyFilesystem.into()) } else { Ok(()) }
     }

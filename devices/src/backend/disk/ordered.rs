@@ -16,8 +16,9 @@
 //! cluster that is counted as used and holds what it shall hold: what is lost is space at most. Sectors are written
 //! whole or not at all. (qcow2 specification, `docs/interop/qcow2.txt`, for the structures.)
 //!
-//! A refcount table that has become too small moves, and its old place is free from then on: the library may put anything
-//! there before the next commit. So its move is made durable at once, when the library writes it into the header.
+//! A refcount table that has become too small moves, and its old place is free from then on: the library may put
+//! anything there before the next commit. So its move is made durable at once, when the library writes it into the
+//! header.
 //!
 //! A disk that grows has to hide what is in its new part before it is there: until [`Image::keep_size`] ends, commits
 //! leave the old size in the header.
@@ -197,8 +198,8 @@ impl Image {
         Ok(smaller)
     }
 
-    /// Makes the medium's header lead to the refcount table at the place that `fields` tell. The table is there already,
-    /// all it leads to is written or held back.
+    /// Makes the medium's header lead to the refcount table at the place that `fields` tell. The table is there
+    /// already; all that it leads to is written or held back.
     fn move_reftable(&self, order: &Order, fields: &[u8]) -> io::Result<()> {
         let is_count = |sector: u64| order.tables.kind(&(sector * SECTOR as u64..)) == Some(Kind::Counts);
         let counts = order.held.iter().filter(|(sector, _)| is_count(**sector)).map(|(at, bytes)| (*at, *bytes));

@@ -524,7 +524,7 @@ mod tests {
     use super::super::{Options, create, open};
     use super::*;
 
-    /// Makes the header of the image at `path`, which names a backing file, one of version 2, as other programs write it.
+    /// Makes the header of the image at `path`, which has a backing file, one of version 2, as other programs write it.
     fn make_old(path: &Path, format: &str, name: &str) {
         let mut image = std::fs::read(path).unwrap();
         image[4..8].copy_from_slice(&2u32.to_be_bytes());
@@ -543,7 +543,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         std::fs::write(at("secret"), [7; 1 << 20]).unwrap();
-        // What a guest may have written to its raw disk: an image that leads to a file of the host, and one of no version.
+        // What a guest may have written to its raw disk: an image that leads to a file of the host, and one of no
+        // version.
         create::overlay(&at("leads"), &at("secret"), Some(Format::Raw), None, false).unwrap();
         std::fs::write(at("none"), [&b"QFI\xfb\0\0\0\x09"[..], &[0; 65528]].concat()).unwrap();
         for base in ["leads", "none"] {

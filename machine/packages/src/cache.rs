@@ -2,12 +2,13 @@
 //!
 //! Two processes may work on the same cache at once: every file is written under a temporary name in the folder where it
 //! will stay and renamed, its final name says which content it has, and whoever comes second replaces it by the same.
+//! Folders cannot be replaced in one step: they are made by one process at a time ([`turn`]).
 //!
 //! ```text
 //! dists/SUITE/MIRROR/InRelease      the signed release file, named after the mirror; its age is the index's age
 //! indices/SHA256                    what is needed of a package index, by the hash of Packages.xz
 //! debs/NAME_SHA256.deb
-//! kernels/KEY/                      image and modules of a kernel package
+//! kernels/KEY/, KEY.lock            image and modules of a kernel package
 //! quick-start/KEY, KEY.cpio
 //! boot-loader/KEY                   U-Boot
 //! ```
@@ -105,6 +106,20 @@ fn parent(path: &Path) -> &Path {
 pub(crate) fn temporary_folder(path: &Path) -> Result<tempfile::TempDir> {
     let folder = prepare_parent(path)?;
     tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(folder).map_err(Error::io(folder, "write into"))
+}
+
+/// Waits until no other process makes what will be at `path`; others wait while the answer lives. On hosts without locks
+/// nobody waits.
+pub(crate) fn turn(path: &Path) -> Result<File> {
+    let folder = parent(path);
+    fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
+    let lock = path.with_extension("lock");
+    let file = File::options().write(true).create(true).truncate(false).open(&lock);
+    let file = file.map_err(Error::io(&lock, "write"))?;
+    match file.lock() {
+        Err(e) if e.kind() != io::ErrorKind::Unsupported => Err(Error::io(&lock, "lock")(e)),
+        _ => Ok(file),
+    }
 }
 
 /// A temporary folder for large files, which goes when this is dropped, and if its process is killed as soon as another

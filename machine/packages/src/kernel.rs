@@ -70,9 +70,14 @@ impl Archive {
         let hashes: Vec<&str> = packages.iter().map(|package| package.sha256.as_str()).collect();
         let key = cache::sha256(format!("{FORMAT}\n{}", hashes.join("\n")).as_bytes());
         let folder = self.cache().path("kernels").join(key);
-        if let Some(kernel) = Kernel::load(name, &folder)
-            && cache::is_intact(&kernel.image.host, &kernel.image.sha256)
-        {
+        let whole =
+            || Kernel::load(name, &folder).filter(|found| cache::is_intact(&found.image.host, &found.image.sha256));
+        if let Some(kernel) = whole() {
+            return Ok(kernel);
+        }
+        // Who comes second takes what the first has made, and never replaces what another is already reading.
+        let _turn = cache::turn(&folder)?;
+        if let Some(kernel) = whole() {
             return Ok(kernel);
         }
         let progress = &*self.settings().progress;
@@ -149,7 +154,7 @@ fn extract(name: &str, packages: &[Package], folder: &Path, mut advance: impl Fn
     let manifest = format!("{release}\n{}\n{manifest}", builtin.join(" "));
     cache::write_sealed(&temporary.path().join("manifest"), manifest.as_bytes())?;
     if folder.exists() {
-        // Damaged, or another process was faster: either way what we have made is good.
+        // Damaged.
         fs::remove_dir_all(folder).map_err(Error::io(folder, "replace"))?;
     }
     let path = temporary.keep();
@@ -408,6 +413,27 @@ mod tests {
         assert!(message(&["lonely"]).contains("no module absent (wanted by lonely)"));
         assert!(message(&["broken"]).contains("no kernel module"));
         assert!(message(&["nothing"]).contains("wanted by the caller"));
+    }
+
+    #[test]
+    fn what_several_unpack_at_once_is_there_for_all_from_the_first_moment() {
+        for _ in 0..8 {
+            let server = Server::start();
+            drop(kernel_archive(&server));
+            let start = std::sync::Barrier::new(6);
+            std::thread::scope(|scope| {
+                for _ in 0..6 {
+                    scope.spawn(|| {
+                        let archive = Archive::open(&server.settings()).unwrap();
+                        start.wait();
+                        let kernel = archive.kernel("linux-image-riscv64").unwrap();
+                        for _ in 0..1000 {
+                            assert_eq!(fs::read(kernel.image()).unwrap(), b"the kernel");
+                        }
+                    });
+                }
+            });
+        }
     }
 
     #[test]

@@ -285,6 +285,7 @@ impl Hart {
     fn fill_tlb(&mut self, address: u64, access: Access, privilege: Privilege, found: Translation) {
         let page = found.physical & !(PAGE_SIZE - 1);
         let Some(offset) = self.ram.offset(page, PAGE_SIZE) else { return };
+        self.ram.provide(offset);
         let listened = access == Access::Write && !self.ram.flags(offset).is_empty();
         if listened || self.is_watched(address, 1, access) || !self.pmp.is_uniform(page, PAGE_SIZE) {
             return;
@@ -345,6 +346,7 @@ impl Hart {
         };
         // As far as there is RAM, and for stores nobody listens.
         let offset = self.ram.offset(physical, PAGE_SIZE)?;
+        self.ram.provide(offset);
         let mut before = before.min(offset / PAGE_SIZE);
         let mut behind = behind.min((self.ram.size() - offset) / PAGE_SIZE - 1);
         if access == Access::Write {

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use bus::huge::{self, HUGE_PAGE};
+
 /// The arena's memory cannot be had, or this host cannot run code from it.
 #[derive(Debug, thiserror::Error)]
 pub enum ArenaError {
@@ -20,8 +22,10 @@ const CHUNK: usize = 1 << 20;
 /// Code memory that is filled from its start and emptied as a whole.
 pub(super) struct Arena {
     writable: memmap2::MmapMut,
-    executable: memmap2::Mmap,
+    executable: huge::Aligned<memmap2::Mmap>,
     used: usize,
+    /// Bytes that huge pages have been asked for; all where there are to be none.
+    provided: usize,
     /// Bytes whose pages are not kept at `writable`.
     released: usize,
 }
@@ -30,25 +34,38 @@ impl Arena {
     /// Maps `size` bytes.
     pub fn new(size: usize) -> Result<Self, ArenaError> {
         let file = backing(size)?;
+        // SAFETY: the file is anonymous memory of this size that no one else has a handle of; that the bytes change
+        // through the other mapping does not matter, as they are never read as a slice.
+        let executable = huge::map(&file, size, |options, file| unsafe { options.map_exec(file) })?;
         let mut options = memmap2::MmapOptions::new();
-        options.len(size);
-        // SAFETY: the file is anonymous memory of this size that no one else has a handle of.
+        options.len(size).offset(executable.offset);
+        // SAFETY: as above.
         let writable = unsafe { options.map_mut(&file)? };
-        // SAFETY: as above; that the bytes change through the other mapping does not matter, as they are never read as
-        // a slice.
-        let executable = unsafe { options.map_exec(&file)? };
-        Ok(Self { writable, executable, used: 0, released: 0 })
+        let provided = if huge::are_wanted() { 0 } else { usize::MAX };
+        Ok(Self { writable, executable, used: 0, provided, released: 0 })
     }
 
     /// Copies code to where it can run; its address, or `None` if the arena is full.
     pub fn place(&mut self, code: &[u8]) -> Option<u64> {
         let end = self.used.checked_add(code.len())?;
         self.writable.get_mut(self.used..end)?.copy_from_slice(code);
-        let address = self.executable.as_ptr().wrapping_add(self.used);
+        let address = self.address(self.used);
         super::host::synchronise_code(address, code.len());
         self.used = end.next_multiple_of(ALIGNMENT);
+        while self.provided < end {
+            // What has not been written yet has no page to begin with.
+            if !huge::collapse(self.address(self.provided)) {
+                tracing::trace!("no huge page for code");
+            }
+            self.provided += HUGE_PAGE as usize;
+        }
         self.release();
         Some(address as u64)
+    }
+
+    /// Where the byte at a distance from the start of the arena can run.
+    fn address(&self, at: usize) -> *const u8 {
+        self.executable.map.as_ptr().wrapping_add(self.executable.start + at)
     }
 
     /// Takes pages that have been written from this mapping, so that they do not count twice as this process's.
@@ -77,7 +94,7 @@ impl Arena {
 #[cfg(target_os = "linux")]
 fn backing(size: usize) -> io::Result<std::fs::File> {
     let file = std::fs::File::from(rustix::fs::memfd_create("vervet-code", rustix::fs::MemfdFlags::CLOEXEC)?);
-    file.set_len(size as u64)?;
+    file.set_len(huge::file_length(size as u64).ok_or(io::ErrorKind::OutOfMemory)?)?;
     Ok(file)
 }
 
@@ -99,8 +116,8 @@ mod tests {
             assert_eq!(placed.len(), 11);
             assert!(arena.released >= 3 * CHUNK && arena.place(&vec![0; 4 * CHUNK]).is_none());
             for (number, address) in placed.into_iter().enumerate() {
-                let at = (address - arena.executable.as_ptr() as u64) as usize;
-                assert_eq!(arena.executable[at..at + CHUNK / 3], code(number), "{number}");
+                let at = (address - arena.executable.map.as_ptr() as u64) as usize;
+                assert_eq!(arena.executable.map[at..at + CHUNK / 3], code(number), "{number}");
             }
             arena.clear();
         }

@@ -8,6 +8,7 @@ mod address_space;
 mod clock;
 mod device;
 pub mod device_tree;
+pub mod huge;
 mod interrupt;
 mod power;
 mod ram;

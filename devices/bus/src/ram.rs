@@ -20,13 +20,16 @@ use std::io;
 use std::ptr::NonNull;
 // The models of `tests/src/models` put loom's in their place.
 use std::sync::atomic as sync;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use memmap2::{MmapOptions, MmapRaw};
+#[cfg(not(target_os = "linux"))]
+use memmap2::MmapOptions;
+use memmap2::MmapRaw;
 use portable_atomic::AtomicU128;
 
 use crate::Width;
+use crate::huge::{self, HUGE_PAGE};
 
 mod gathered;
 mod page_state;
@@ -65,12 +68,29 @@ struct Inner {
     /// Keeps the mapping alive.
     _map: MmapRaw,
     /// What is mapped, on hosts where that can be mapped once more.
-    file: Option<File>,
+    file: Option<Backing>,
+    /// For each huge page whether it has been asked for; empty where there are to be none.
+    huge: Box<[AtomicBool]>,
     /// Pages that are mapped once more ([`Gathered`]).
     gathered: AtomicUsize,
     pages: Box<[PageState]>,
     foreign_writes: AtomicU64,
     listeners: RwLock<Vec<Weak<dyn CodeListener>>>,
+}
+
+/// A file that has the guest's RAM.
+struct Backing {
+    file: File,
+    /// Where in it the RAM begins, in bytes.
+    start: u64,
+}
+
+/// The memory of a RAM.
+struct Mapped {
+    map: MmapRaw,
+    /// Distance in bytes from the start of the mapping to the RAM.
+    start: usize,
+    file: Option<Backing>,
 }
 
 /// Who decodes or translates guest code, and must look again when it was written.
@@ -161,6 +181,8 @@ macro_rules! mapped {
 unsafe trait Zeroable {}
 // SAFETY: an atomic integer has the bit validity of the integer, and a structure of nothing else has it too.
 unsafe impl Zeroable for PageState {}
+// SAFETY: zero is `false`.
+unsafe impl Zeroable for AtomicBool {}
 
 /// A table with an entry per page. The host provides its memory as it is touched, as it does the RAM's: a large guest
 /// costs only what it uses. `None` if the host refuses.
@@ -174,17 +196,18 @@ fn zeroed_table<T: Zeroable>(pages: usize) -> Option<Box<[T]>> {
 
 /// Maps `size` zeroed bytes; the host provides pages as they are touched.
 #[cfg(target_os = "linux")]
-fn map(size: u64) -> io::Result<(MmapRaw, Option<File>)> {
+fn map(size: u64) -> io::Result<Mapped> {
     let file = File::from(rustix::fs::memfd_create("guest-ram", rustix::fs::MemfdFlags::CLOEXEC)?);
-    file.set_len(size)?;
-    Ok((MmapOptions::new().len(size as usize).map_raw(&file)?, Some(file)))
+    file.set_len(huge::file_length(size).ok_or(io::ErrorKind::OutOfMemory)?)?;
+    let huge::Aligned { map, start, offset } = huge::map(&file, size as usize, |options, file| options.map_raw(file))?;
+    Ok(Mapped { map, start, file: Some(Backing { file, start: offset }) })
 }
 
 /// Maps `size` zeroed bytes; the host provides pages as they are touched.
 #[cfg(not(target_os = "linux"))]
-fn map(size: u64) -> io::Result<(MmapRaw, Option<File>)> {
+fn map(size: u64) -> io::Result<Mapped> {
     let map = MmapOptions::new().len(size as usize).no_reserve_swap().map_anon()?;
-    Ok((map.into(), None))
+    Ok(Mapped { map: map.into(), start: 0, file: None })
 }
 
 impl Ram {
@@ -196,17 +219,24 @@ impl Ram {
         if size == 0 || !aligned || base.checked_add(size).is_none() || !fits {
             return Err(RamError::Size { base, size });
         }
-        let (map, file) = map(size).map_err(|source| RamError::Map { size, source })?;
+        let Mapped { map, start, file } = map(size).map_err(|source| RamError::Map { size, source })?;
         let pages = (size / PAGE_SIZE) as usize;
         let no_table = || RamError::Map { size, source: std::io::ErrorKind::OutOfMemory.into() };
         let pages = zeroed_table::<PageState>(pages).ok_or_else(no_table)?;
+        let huge = match (size / HUGE_PAGE) as usize {
+            count if count != 0 && file.is_some() && huge::are_wanted() => {
+                zeroed_table::<AtomicBool>(count).ok_or_else(no_table)?
+            }
+            _ => Box::default(),
+        };
         Ok(Self {
-            host: map.as_mut_ptr(),
+            host: map.as_mut_ptr().wrapping_add(start),
             len: size,
             base,
             inner: Arc::new(Inner {
                 _map: map,
                 file,
+                huge,
                 gathered: AtomicUsize::new(0),
                 pages,
                 foreign_writes: AtomicU64::new(0),
@@ -238,6 +268,35 @@ impl Ram {
     #[inline]
     pub fn host_base(&self) -> *mut u8 {
         self.host
+    }
+
+    /// Has the host provide the memory around `offset`, which is about to be used, as one huge page, if it has not been
+    /// asked yet. A matter of speed alone.
+    #[inline]
+    pub fn provide(&self, offset: u64) {
+        if let Some(asked) = self.inner.huge.get((offset / HUGE_PAGE) as usize)
+            && !asked.load(Ordering::Relaxed)
+        {
+            self.provide_huge_page(offset / HUGE_PAGE, asked);
+        }
+    }
+
+    #[cold]
+    fn provide_huge_page(&self, index: u64, asked: &AtomicBool) {
+        if !asked.swap(true, Ordering::Relaxed) {
+            let first = index * HUGE_PAGE;
+            // The host begins with what there is.
+            self.load_u8(first);
+            if !huge::collapse(self.host.wrapping_add(first as usize)) {
+                tracing::trace!("no huge page at {first:#x}");
+            }
+        }
+    }
+
+    /// As [`Ram::provide`], for all that is about to be written from `offset` on.
+    fn provide_all(&self, offset: u64, length: u64) {
+        let end = offset.saturating_add(length);
+        (offset / HUGE_PAGE..end.div_ceil(HUGE_PAGE)).for_each(|page| self.provide(page * HUGE_PAGE));
     }
 
     cell!(atomic_u8, AtomicU8, u8);
@@ -302,6 +361,7 @@ impl Ram {
     /// if any of it is no RAM.
     pub fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
         let offset = self.offset(address, bytes.len() as u64)?;
+        self.provide_all(offset, bytes.len() as u64);
         self.announce_write();
         self.write_at(offset, bytes)?;
         self.note_write(offset, bytes.len() as u64);

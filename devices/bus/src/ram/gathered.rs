@@ -81,7 +81,7 @@ impl Gathered {
     /// Makes a view of the pages at `offsets` in RAM; whether there is one now. Where there is no room,
     /// [`Gathered::is_full`] says so.
     pub fn gather(&mut self, offsets: &[u64]) -> bool {
-        let Some(file) = &self.ram.file else { return false };
+        let Some(backing) = &self.ram.file else { return false };
         let is_page =
             |offset: &u64| offset.is_multiple_of(PAGE_SIZE) && *offset / PAGE_SIZE < self.ram.pages.len() as u64;
         if offsets.is_empty() || !offsets.iter().all(is_page) {
@@ -101,7 +101,7 @@ impl Gathered {
         // Pages that do lie side by side take one mapping.
         let mut at = start;
         for run in offsets.chunk_by(|one, next| one + PAGE_SIZE == *next) {
-            if !addresses.map(file, at, run[0], run.len()) {
+            if !addresses.map(&backing.file, at, backing.start + run[0], run.len()) {
                 self.is_full = true;
                 return false;
             }

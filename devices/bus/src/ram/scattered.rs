@@ -107,6 +107,10 @@ impl<'a> Scattered<'a> {
     /// # Errors
     /// The host's; or the run is not all in RAM.
     pub fn fill_now(&self, file: &File, offset: u64) -> io::Result<u64> {
+        self.each(|piece, _| {
+            self.ram.provide_all(self.ram.offset(piece.address, piece.length)?, piece.length);
+            Some(())
+        });
         self.ram.announce_write();
         let count = host::read_now(file, offset, &self.vectors()?)?;
         // Whoever has made something of these bytes must hear that they are others.

@@ -246,12 +246,45 @@ impl Region {
             let block = basic_block(start, &ops, &leaders);
             region.blocks.push(block);
         }
+        region.peel_entry();
         region.find_loops();
         let edges = region.find_available();
         let live = region.find_live();
         region.find_dirty(&edges, &live);
         region.find_steady(&edges, &live);
         Some(region)
+    }
+
+    /// Where the region begins in the middle of a loop that others enter elsewhere, gives it a first block of its own, a
+    /// copy: so the loop has one entry again, and is an innermost one if nothing else speaks against it. Compilers test at a
+    /// loop's end and lead to that test from before it, while what has got hot is the loop's beginning.
+    fn peel_entry(&mut self) {
+        if self.length + self.blocks[0].ops.len() > MOST_INSTRUCTIONS {
+            return;
+        }
+        let mut predecessors = vec![Vec::new(); self.blocks.len()];
+        for block in 0..self.blocks.len() {
+            self.successors(block).for_each(|next| predecessors[next].push(block));
+        }
+        // Code lies in the order in which it runs: what leads back to the entry is behind it, and so is what is between.
+        let Some(last) = predecessors[0].iter().map(|latch| self.blocks[*latch].start).filter(|at| *at >= 0).max()
+        else {
+            return;
+        };
+        let is_between = |block: usize| (0..=last).contains(&self.blocks[block].start);
+        let mut body = vec![false; self.blocks.len()];
+        let mut work: Vec<usize> = predecessors[0].iter().copied().filter(|latch| is_between(*latch)).collect();
+        body[0] = true;
+        while let Some(block) = work.pop() {
+            if !std::mem::replace(&mut body[block], true) {
+                work.extend(predecessors[block].iter().copied().filter(|from| is_between(*from)));
+            }
+        }
+        let has_entry = |block: usize| body[block] && predecessors[block].iter().any(|from| !body[*from]);
+        if (1..self.blocks.len()).any(has_entry) {
+            self.by_start.insert(0, self.blocks.len());
+            self.blocks.push(self.blocks[0].clone());
+        }
     }
 
     /// Finds the innermost loops that are steady: one block after the other, entered at the head alone.
@@ -349,11 +382,11 @@ impl Region {
         let mut inner_body = body.clone();
         let mut is_inner = false;
         let latches = || predecessors[head].iter().filter(|latch| from_head[**latch]);
-        // Code lies in the order in which it runs: an edge that leads forward into the loop comes from one around it,
-        // if others lead back.
-        let leads_back = |latch: usize| self.blocks[latch].start >= self.blocks[head].start;
-        let has_back = latches().any(|latch| leads_back(*latch));
-        for &latch in latches().filter(|latch| !has_back || leads_back(**latch)) {
+        // Code lies in the order in which it runs: an edge that leads forward into the loop comes from one around it, if
+        // others lead back, or from farther away.
+        let start = |block: usize| self.blocks[block].start;
+        let first = latches().map(|latch| start(*latch)).max().unwrap_or_default().min(start(head));
+        for &latch in latches().filter(|latch| start(**latch) >= first) {
             // What leads to this edge without passing the head again.
             let mut around = vec![false; self.blocks.len()];
             (around[head], around[latch]) = (true, true);
@@ -520,6 +553,48 @@ fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> 
         if leaders.contains(&at) {
             block.end = End::Jump(at);
             return block;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bus::Ram;
+
+    use super::*;
+    use crate::isa::assembler::{Program, assemble};
+
+    /// The region at a label of a program whose instructions have all been seen running.
+    fn region(program: &Program, label: &str) -> Region {
+        let ram = Ram::new(0, PAGE_SIZE).unwrap();
+        ram.write(0, &program.bytes).unwrap();
+        ram.set_flag(0, PageFlags::CODE);
+        let mut pages = [None; 2 * NEIGHBOURS + 1];
+        pages[NEIGHBOURS] = Some(0);
+        let request = Request { offset: program.symbols[label], mode: Mode::default(), pages };
+        Region::grow(&ram, &ExtensionSet::implemented(), 1, &request, |_| true).unwrap()
+    }
+
+    #[test]
+    fn a_loop_that_others_enter_at_its_test_is_an_innermost_one_wherever_the_region_begins() {
+        let source = "
+            outer: addi a3, a3, 1
+            j test
+            body: addi a0, a0, 1
+            test: lb a2, 0(a0)
+            bltu a2, a1, body
+            bne a3, a4, outer
+            ecall";
+        let program = assemble(source, 0, &ExtensionSet::known()).unwrap();
+        for (label, blocks_at_entry) in [("body", 2), ("test", 1), ("outer", 1)] {
+            let region = region(&program, label);
+            let at = |place: &str| program.symbols[place] as i64 - program.symbols[label] as i64;
+            let inner = region.blocks.iter().filter(|block| block.is_inner);
+            let mut inner: Vec<i64> = inner.map(|block| block.start).collect();
+            inner.sort_unstable();
+            assert_eq!(inner, [at("body"), at("test")], "{label}");
+            assert_eq!(region.blocks[0].start, 0);
+            assert_eq!(region.blocks.iter().filter(|block| block.start == 0).count(), blocks_at_entry, "{label}");
         }
     }
 }

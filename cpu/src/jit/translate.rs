@@ -755,9 +755,9 @@ impl<'a> Translator<'a, '_> {
 
     /// Counts the block's instructions, or hands the count on to a block that has no other predecessor.
     fn settle_count(&mut self, successors: [Option<usize>; 2]) {
-        let hands_on = |block: usize| {
-            let block = &self.region.blocks[block];
-            block.predecessors == 1 && !block.is_loop && block.start != 0
+        let hands_on = |index: usize| {
+            let block = &self.region.blocks[index];
+            block.predecessors == 1 && !block.is_loop && index != 0
         };
         let count = self.count;
         if successors.into_iter().flatten().all(hands_on) {

@@ -141,9 +141,9 @@ impl Steady {
         let mut checks: Vec<Check> = Vec::new();
         let mut members = BTreeMap::new();
         let mut waits = false;
+        // As the translator shares checks.
+        let mut groups: Vec<(Access, i64, i64, usize)> = Vec::new();
         for block in &chain {
-            // As the translator shares checks.
-            let mut groups: Vec<(Access, i64, i64, usize)> = Vec::new();
             for (place, op) in blocks[*block].ops.iter().enumerate() {
                 if op.effects.clobbers || op.effects.leaves && op.effects.access.is_none() {
                     return None;
@@ -387,6 +387,7 @@ impl Translator<'_, '_> {
         self.deltas = steady.members.iter().map(|(at, check)| (*at, entered.deltas[*check])).collect();
         for (place, index) in steady.chain.iter().enumerate() {
             let block = &region.blocks[*index];
+            self.groups.clear();
             self.ops(block);
             let next = steady.chain.get(place + 1).copied();
             let goes_on = |at: i64| region.block_at(at) == Some(next.unwrap_or(head));

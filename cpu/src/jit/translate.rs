@@ -186,7 +186,9 @@ pub(super) struct Translator<'a, 'b> {
     place: usize,
     ops: &'a [Op],
     /// Accesses that share a check.
-    groups: Vec<Group>,
+    pub(super) groups: Vec<Group>,
+    /// Those that each block takes over from the only one that leads to it.
+    inherited: Vec<Vec<Group>>,
     /// Numbers of range entries that are left.
     pub(super) ranges: std::ops::Range<usize>,
     /// Those of accesses in steady loops.
@@ -205,9 +207,10 @@ pub(super) struct Translator<'a, 'b> {
     pub(super) ended: bool,
 }
 
-/// Loads or stores of a block off one base register, which has not changed: one check covers them.
+/// Loads or stores off one base register, which has not changed, in a block and in those that it alone leads to: one check
+/// covers them.
 #[derive(Clone, Copy)]
-struct Group {
+pub(super) struct Group {
     /// Integer register.
     base: u8,
     store: bool,
@@ -325,6 +328,7 @@ pub(super) fn translate(
         place: 0,
         ops: &[],
         groups: Vec::new(),
+        inherited: vec![Vec::new(); region.blocks.len()],
         ranges,
         reserved: BTreeMap::new(),
         latches: BTreeMap::new(),
@@ -700,16 +704,32 @@ impl<'a> Translator<'a, '_> {
             .and_then(|steady| self.enter_steady(steady));
         (self.condition, self.target, self.ended) = (None, None, false);
         self.is_inner = block.is_inner;
+        self.groups = std::mem::take(&mut self.inherited[index]);
         self.ops(block);
         if !self.ended {
+            self.bequeath(block);
             self.end(block.end);
         }
         entered
     }
 
+    /// Hands checks on to the blocks that nothing else leads to: nobody polls between.
+    fn bequeath(&mut self, block: &Block) {
+        for next in block.end.targets().filter_map(|target| self.region.block_at(target)) {
+            if self.is_continuation(next) {
+                self.inherited[next].clone_from(&self.groups);
+            }
+        }
+    }
+
+    /// Whether a block has one predecessor in the region and comes right behind it.
+    fn is_continuation(&self, index: usize) -> bool {
+        let block = &self.region.blocks[index];
+        block.predecessors == 1 && !block.is_loop && index != 0
+    }
+
     /// Translates the instructions of a block, up to one that leaves for good.
     pub(super) fn ops(&mut self, block: &'a Block) {
-        self.groups.clear();
         self.ops = &block.ops;
         for (place, op) in block.ops.iter().enumerate() {
             (self.op, self.place) = (*op, place);
@@ -755,12 +775,8 @@ impl<'a> Translator<'a, '_> {
 
     /// Counts the block's instructions, or hands the count on to a block that has no other predecessor.
     fn settle_count(&mut self, successors: [Option<usize>; 2]) {
-        let hands_on = |index: usize| {
-            let block = &self.region.blocks[index];
-            block.predecessors == 1 && !block.is_loop && index != 0
-        };
         let count = self.count;
-        if successors.into_iter().flatten().all(hands_on) {
+        if successors.into_iter().flatten().all(|next| self.is_continuation(next)) {
             for block in successors.into_iter().flatten() {
                 self.owed[block] = Some(count);
             }

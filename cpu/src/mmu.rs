@@ -346,7 +346,6 @@ impl Hart {
         };
         // As far as there is RAM, and for stores nobody listens.
         let offset = self.ram.offset(physical, PAGE_SIZE)?;
-        self.ram.provide(offset);
         let mut before = before.min(offset / PAGE_SIZE);
         let mut behind = behind.min((self.ram.size() - offset) / PAGE_SIZE - 1);
         if access == Access::Write {

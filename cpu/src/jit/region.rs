@@ -262,10 +262,7 @@ impl Region {
         if self.length + self.blocks[0].ops.len() > MOST_INSTRUCTIONS {
             return;
         }
-        let mut predecessors = vec![Vec::new(); self.blocks.len()];
-        for block in 0..self.blocks.len() {
-            self.successors(block).for_each(|next| predecessors[next].push(block));
-        }
+        let predecessors = self.predecessors();
         // Code lies in the order in which it runs: what leads back to the entry is behind it, and so is what is between.
         let Some(last) = predecessors[0].iter().map(|latch| self.blocks[*latch].start).filter(|at| *at >= 0).max()
         else {
@@ -337,6 +334,15 @@ impl Region {
 
     fn successors(&self, block: usize) -> impl Iterator<Item = usize> + '_ {
         self.blocks[block].end.targets().filter_map(|target| self.block_at(target))
+    }
+
+    /// For each block, those that lead to it.
+    fn predecessors(&self) -> Vec<Vec<usize>> {
+        let mut predecessors = vec![Vec::new(); self.blocks.len()];
+        for block in 0..self.blocks.len() {
+            self.successors(block).for_each(|next| predecessors[next].push(block));
+        }
+        predecessors
     }
 
     /// Marks heads of loops (targets of edges to a block that a depth-first walk is under) and counts edges.
@@ -411,12 +417,7 @@ impl Region {
     /// innermost loop reads is loaded on the way into it, so that it is at hand all the way round; what only loops
     /// around it touch is left in memory meanwhile, where it takes no host register from it.
     fn find_available(&mut self) -> Edges {
-        let mut predecessors = vec![Vec::new(); self.blocks.len()];
-        for block in 0..self.blocks.len() {
-            for next in self.successors(block) {
-                predecessors[next].push(block);
-            }
-        }
+        let predecessors = self.predecessors();
         let mut preloads = vec![0; self.blocks.len()];
         let mut keeps = vec![u64::MAX; self.blocks.len()];
         let mut bodies = vec![Vec::new(); self.blocks.len()];

@@ -387,7 +387,6 @@ impl Translator<'_, '_> {
         self.deltas = steady.members.iter().map(|(at, check)| (*at, entered.deltas[*check])).collect();
         for (place, index) in steady.chain.iter().enumerate() {
             let block = &region.blocks[*index];
-            self.groups.clear();
             self.ops(block);
             let next = steady.chain.get(place + 1).copied();
             let goes_on = |at: i64| region.block_at(at) == Some(next.unwrap_or(head));

@@ -186,7 +186,7 @@ pub(super) struct Translator<'a, 'b> {
     place: usize,
     ops: &'a [Op],
     /// Accesses that share a check.
-    pub(super) groups: Vec<Group>,
+    groups: Vec<Group>,
     /// Those that each block takes over from the only one that leads to it.
     inherited: Vec<Vec<Group>>,
     /// Numbers of range entries that are left.
@@ -210,7 +210,7 @@ pub(super) struct Translator<'a, 'b> {
 /// Loads or stores off one base register, which has not changed, in a block and in those that it alone leads to: one check
 /// covers them.
 #[derive(Clone, Copy)]
-pub(super) struct Group {
+struct Group {
     /// Integer register.
     base: u8,
     store: bool,

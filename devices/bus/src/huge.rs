@@ -3,7 +3,7 @@
 //! A guest's working set has more pages than the host's TLB has entries, and the first use of each page is a fault of the
 //! host's, which costs microseconds. Linux makes huge pages of anonymous memory by itself, but of a file's only where the
 //! administrator has said so. It does so for who asks, once there is something to begin with (`MADV_COLLAPSE`, Linux 6.1):
-//! in an eighth of the time that the faults would take, and what is looked up later is found sooner. Where the host has
+//! in a third or less of the time that the faults would take, and what is looked up later is found sooner. Where the host has
 //! been told never to make any ([`are_wanted`]), nobody asks.
 
 use std::fs::File;

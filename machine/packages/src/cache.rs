@@ -111,8 +111,7 @@ pub(crate) fn temporary_folder(path: &Path) -> Result<tempfile::TempDir> {
 /// Waits until no other process makes what will be at `path`; others wait while the answer lives. On hosts without locks
 /// nobody waits.
 pub(crate) fn turn(path: &Path) -> Result<File> {
-    let folder = parent(path);
-    fs::create_dir_all(folder).map_err(Error::io(folder, "make"))?;
+    prepare_parent(path)?;
     let lock = path.with_extension("lock");
     let file = File::options().write(true).create(true).truncate(false).open(&lock);
     let file = file.map_err(Error::io(&lock, "write"))?;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bus::{PAGE_SIZE, PageFlags, Ram};
 
-use super::effects::{Effects, Registers};
+use super::effects::{Effects, Registers, x_bit};
 use super::steady::Steady;
 use crate::block::{Mode, decode_for};
 use crate::extension::ExtensionSet;
@@ -17,6 +17,21 @@ use crate::isa::{Flow, Insn, Opcode};
 
 /// Most instructions in a region.
 pub(super) const MOST_INSTRUCTIONS: usize = 500;
+
+/// A region that has as many instructions follows no more calls.
+const MOST_BEFORE_CALLS: usize = 300;
+
+/// Most instructions of a function that calls are followed to.
+const MOST_IN_CALLEE: usize = 80;
+
+/// How deeply calls are followed that are no recursion.
+const DEEPEST: usize = 3;
+
+/// Most places that a function's end is compared with.
+const MOST_RETURNS: usize = 4;
+
+/// The return address's register in the standard calling convention.
+const RA: u8 = 1;
 
 /// Pages on each side of the entry's that a region may extend to.
 pub(super) const NEIGHBOURS: usize = 2;
@@ -57,9 +72,19 @@ pub(super) struct Page {
 pub(super) struct Op {
     /// Distance in bytes from the entry.
     pub at: i64,
+    /// Its number in the region: an instruction is there once for each call that has been followed to it.
+    pub number: usize,
     pub opcode: Opcode,
     pub insn: Insn,
     pub effects: Effects,
+}
+
+impl Op {
+    /// Whether it returns from a function, by the standard calling convention.
+    fn is_return(&self) -> bool {
+        let Insn { rd, rs1, imm, .. } = self.insn;
+        self.opcode.row().flow == Flow::JumpIndirect && (rd, rs1, imm) == (0, RA, 0)
+    }
 }
 
 /// How a block ends. Targets are distances in bytes from the entry.
@@ -69,7 +94,7 @@ pub(super) enum End {
     Branch { taken: i64, next: i64 },
     /// On to a known address.
     Jump(i64),
-    /// A call of a known address: never followed.
+    /// A call of a known address.
     Call(i64),
     /// To an address from a register.
     Indirect,
@@ -78,7 +103,7 @@ pub(super) enum End {
 }
 
 impl End {
-    /// Known targets that may be in the region.
+    /// Known targets of the same function.
     pub fn targets(self) -> impl Iterator<Item = i64> {
         let (a, b) = match self {
             End::Branch { taken, next } => (Some(next), Some(taken)),
@@ -89,13 +114,29 @@ impl End {
     }
 }
 
+/// A way that a block may end in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// The distance in bytes from the entry that it leads to.
+    pub at: i64,
+    /// The block there, if the region has it.
+    pub block: Option<usize>,
+}
+
 /// A basic block.
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     /// Distance in bytes from the entry.
     pub start: i64,
+    /// The function's call that it is part of.
+    frame: usize,
     pub ops: Vec<Op>,
     pub end: End,
+    /// Where it may go: of a branch the target and what is behind it; of a return those known places that calls
+    /// have been followed from.
+    pub ways: Vec<Way>,
+    /// Whether it returns to its one way for sure, as nobody has changed the return address.
+    pub returns_surely: bool,
     /// Number of edges to it within the region.
     pub predecessors: usize,
     /// Whether an edge leads back to it: a loop's head.
@@ -122,7 +163,26 @@ pub(super) struct Region {
     pub steady: Vec<Steady>,
     /// The lowest bits of an instruction's address, which are zero.
     pub aligned: u64,
-    by_start: BTreeMap<i64, usize>,
+    /// The calls that have been followed; the first is where the region begins.
+    frames: Vec<Frame>,
+}
+
+/// A place in the region's code: the call that it is part of, and the distance in bytes from the entry.
+type Point = (usize, i64);
+
+/// One call of a function: each call that is followed has the function's code to itself.
+#[derive(Clone, Debug)]
+struct Frame {
+    /// Where the function starts, as a distance from the region's entry.
+    entry: i64,
+    /// Where it is called.
+    caller: Option<Point>,
+    /// Number of calls around it.
+    depth: usize,
+    /// Where it returns to: behind its call, and behind those within it that it is recursive by.
+    returns: Vec<Point>,
+    /// Whether a return has been found in it.
+    returns_somewhere: bool,
 }
 
 /// How the blocks of a region hang together.
@@ -155,9 +215,19 @@ impl Reader<'_> {
     }
 
     fn word(&mut self, at: i64) -> Option<u32> {
-        let low = self.parcel(at)?;
-        if low & 3 == 3 { Some(self.parcel(at + 2)? << 16 | low) } else { Some(low) }
+        word(|at| self.parcel(at), at)
     }
+
+    /// The same for what may not become part of the region: a later write to it is not heard of.
+    fn glance(&self, at: i64) -> Option<u32> {
+        word(|at| self.ram.load_u16(self.request.offset_of(at)?).map(u32::from), at)
+    }
+}
+
+/// The parcels of an instruction.
+fn word(mut parcel: impl FnMut(i64) -> Option<u32>, at: i64) -> Option<u32> {
+    let low = parcel(at)?;
+    if low & 3 == 3 { Some(parcel(at + 2)? << 16 | low) } else { Some(low) }
 }
 
 /// Whether an instruction that runs a helper goes on to the next one unless the helper says otherwise: CSR accesses.
@@ -181,6 +251,179 @@ pub(super) fn end_of(opcode: Opcode, insn: &Insn, at: i64) -> Option<End> {
     }
 }
 
+/// A region while it grows.
+struct Growth<'a, S> {
+    reader: Reader<'a>,
+    extensions: &'a ExtensionSet,
+    /// The lowest bits of an instruction's address, which are zero.
+    aligned: u64,
+    seen: S,
+    ops: BTreeMap<Point, Op>,
+    /// Where blocks start.
+    leaders: BTreeSet<Point>,
+    frames: Vec<Frame>,
+    /// The frame that each followed call leads to, by the call's place.
+    calls: BTreeMap<Point, usize>,
+    /// Places to go on at, by the number of calls around them: what runs in any case comes before what it calls.
+    work: [VecDeque<Point>; DEEPEST + 1],
+    /// By a function's start whether its calls are worth following.
+    fits: BTreeMap<i64, bool>,
+}
+
+impl<S: Fn(u64) -> bool> Growth<'_, S> {
+    fn has_seen(&self, at: i64) -> bool {
+        self.reader.request.offset_of(at).is_some_and(&self.seen)
+    }
+
+    /// The instruction of a word at a distance from the entry, and how it ends its block; `None` where it cannot be
+    /// translated.
+    fn decode(&self, word: u32, at: i64) -> Option<(Opcode, Insn, Option<End>)> {
+        let (opcode, insn) = decode_for(self.extensions, self.reader.request.mode, word)?;
+        let end = end_of(opcode, &insn, at);
+        match end {
+            // It traps, or does not: the interpreter's.
+            Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target))
+                if target as u64 & self.aligned != 0 =>
+            {
+                None
+            }
+            _ => Some((opcode, insn, end)),
+        }
+    }
+
+    fn push(&mut self, point: Point) {
+        let is_new = self.leaders.insert(point);
+        if is_new && self.has_seen(point.1) {
+            self.work[self.frames[point.0].depth].push_back(point);
+        }
+    }
+
+    fn grow(&mut self) {
+        self.push((0, 0));
+        while let Some((frame, start)) = self.work.iter_mut().find_map(VecDeque::pop_front) {
+            self.grow_from(frame, start);
+        }
+    }
+
+    fn grow_from(&mut self, frame: usize, start: i64) {
+        let mut at = start;
+        while self.ops.len() < MOST_INSTRUCTIONS {
+            if self.ops.contains_key(&(frame, at)) {
+                self.leaders.insert((frame, at));
+                return;
+            }
+            let Some(word) = self.reader.word(at) else { return };
+            let Some((opcode, insn, end)) = self.decode(word, at) else { return };
+            let effects = Effects::of(opcode, &insn, self.reader.request.mode);
+            let op = Op { at, number: self.ops.len(), opcode, insn, effects };
+            self.ops.insert((frame, at), op);
+            let next = at + insn.length() as i64;
+            match end {
+                None => at = next,
+                Some(End::Call(target)) => {
+                    if insn.rd == RA {
+                        self.follow((frame, at), target, (frame, next));
+                    }
+                    return;
+                }
+                Some(end) => {
+                    if op.is_return() && !std::mem::replace(&mut self.frames[frame].returns_somewhere, true) {
+                        self.frames[frame].returns.clone().into_iter().for_each(|point| self.push(point));
+                    }
+                    end.targets().for_each(|target| self.push((frame, target)));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Follows a call if that is worth it.
+    fn follow(&mut self, call: Point, target: i64, behind: Point) {
+        let mut around = std::iter::successors(Some(call.0), |frame| Some(self.frames[*frame].caller?.0));
+        let frame = match around.find(|frame| self.frames[*frame].entry == target) {
+            Some(frame) => frame,
+            None => {
+                let depth = self.frames[call.0].depth + 1;
+                if depth > DEEPEST || self.ops.len() >= MOST_BEFORE_CALLS || !self.fits(target) {
+                    return;
+                }
+                let (returns, returns_somewhere) = (Vec::new(), false);
+                self.frames.push(Frame { entry: target, caller: Some(call), depth, returns, returns_somewhere });
+                self.frames.len() - 1
+            }
+        };
+        if self.frames[frame].returns.len() >= MOST_RETURNS {
+            return;
+        }
+        self.calls.insert(call, frame);
+        self.frames[frame].returns.push(behind);
+        self.push((frame, target));
+        if self.frames[frame].returns_somewhere {
+            self.push(behind);
+        }
+    }
+
+    /// Whether a function is small, and returns.
+    fn fits(&mut self, entry: i64) -> bool {
+        if let Some(fits) = self.fits.get(&entry) {
+            return *fits;
+        }
+        let fits = self.looks_fit(entry).unwrap_or(false);
+        self.fits.insert(entry, fits);
+        fits
+    }
+
+    fn looks_fit(&self, entry: i64) -> Option<bool> {
+        let (mut found, mut work, mut returns) = (BTreeSet::new(), vec![entry], false);
+        while let Some(start) = work.pop() {
+            let mut at = start;
+            while self.has_seen(start) && found.insert(at) {
+                if found.len() > MOST_IN_CALLEE {
+                    return None;
+                }
+                let (_, insn, end) = self.decode(self.reader.glance(at)?, at)?;
+                at += insn.length() as i64;
+                let Some(end) = end else { continue };
+                match end {
+                    End::Indirect if (insn.rd, insn.rs1, insn.imm) == (0, RA, 0) => returns = true,
+                    End::Indirect | End::Exit => return None,
+                    End::Call(_) => work.push(at),
+                    End::Branch { .. } | End::Jump(_) => work.extend(end.targets()),
+                }
+                break;
+            }
+        }
+        Some(returns)
+    }
+
+    /// Where a block may go that ends in an instruction at a point; `block_at` finds blocks.
+    fn ways(&self, block: &Block, block_at: impl Fn(Point) -> Option<usize>) -> Vec<Way> {
+        let way = |point: Point| Way { at: point.1, block: block_at(point) };
+        let last = block.ops.last();
+        match block.end {
+            End::Branch { taken, next } => vec![way((block.frame, taken)), way((block.frame, next))],
+            End::Jump(target) => vec![way((block.frame, target))],
+            End::Call(target) => match last.and_then(|op| self.calls.get(&(block.frame, op.at))) {
+                Some(frame) => vec![way((*frame, target))],
+                None => vec![Way { at: target, block: None }],
+            },
+            End::Indirect if last.is_some_and(Op::is_return) => {
+                let returns = self.frames[block.frame].returns.iter().map(|point| way(*point));
+                returns.filter(|way| way.block.is_some()).collect()
+            }
+            End::Indirect | End::Exit => Vec::new(),
+        }
+    }
+
+    /// Whether each return of a function's call leads behind it for sure: nothing in it writes the return address.
+    fn returns_surely(&self, frame: usize) -> bool {
+        let mut ops = self.ops.range((frame, i64::MIN)..=(frame, i64::MAX));
+        frame != 0
+            && self.frames[frame].returns.len() == 1
+            && !ops.any(|(_, op)| op.effects.clobbers || op.effects.writes & x_bit(RA) != 0)
+    }
+}
+
 impl Region {
     /// Grows a region over code that has been `seen` running, by the offset in RAM; `None` if its first instruction
     /// cannot be translated.
@@ -191,61 +434,43 @@ impl Region {
         request: &Request,
         seen: impl Fn(u64) -> bool,
     ) -> Option<Self> {
-        let mut reader = Reader { ram, request, pages: Vec::new() };
-        let mut ops = BTreeMap::new();
-        let mut leaders = BTreeSet::from([0]);
-        let mut work = VecDeque::from([0]);
-        while let Some(start) = work.pop_front() {
-            let mut at = start;
-            while ops.len() < MOST_INSTRUCTIONS {
-                if ops.contains_key(&at) {
-                    leaders.insert(at);
-                    break;
-                }
-                let Some(word) = reader.word(at) else { break };
-                let Some((opcode, insn)) = decode_for(extensions, request.mode, word) else { break };
-                let op = Op { at, opcode, insn, effects: Effects::of(opcode, &insn, request.mode) };
-                let end = end_of(opcode, &insn, at);
-                if let Some(End::Branch { taken: target, .. } | End::Jump(target) | End::Call(target)) = end
-                    && target as u64 & aligned != 0
-                {
-                    // It traps, or does not: the interpreter's.
-                    break;
-                }
-                ops.insert(at, op);
-                at += insn.length() as i64;
-                if let Some(end) = end {
-                    for target in end.targets() {
-                        let is_seen = request.offset_of(target).is_some_and(&seen);
-                        if leaders.insert(target) && is_seen {
-                            work.push_back(target);
-                        }
-                    }
-                    break;
-                }
-            }
-        }
-        if !ops.contains_key(&0) {
+        let first = Frame { entry: 0, caller: None, depth: 0, returns: Vec::new(), returns_somewhere: false };
+        let mut growth = Growth {
+            reader: Reader { ram, request, pages: Vec::new() },
+            extensions,
+            aligned,
+            seen: |offset| offset == request.offset || seen(offset),
+            ops: BTreeMap::new(),
+            leaders: BTreeSet::new(),
+            frames: vec![first],
+            calls: BTreeMap::new(),
+            work: Default::default(),
+            fits: BTreeMap::new(),
+        };
+        growth.grow();
+        let ops = &growth.ops;
+        if !ops.contains_key(&(0, 0)) {
             return None;
         }
+        // The entry comes first, the others in the order of their addresses.
+        let starts = growth.leaders.iter().copied().filter(|start| ops.contains_key(start));
+        let starts: Vec<Point> = std::iter::once((0, 0)).chain(starts.filter(|start| *start != (0, 0))).collect();
+        let mut blocks: Vec<Block> = starts.iter().map(|start| basic_block(*start, ops, &growth.leaders)).collect();
+        let by_start: BTreeMap<Point, usize> = starts.into_iter().zip(0..).collect();
+        for block in &mut blocks {
+            block.ways = growth.ways(block, |point| by_start.get(&point).copied());
+            block.returns_surely = block.end == End::Indirect && growth.returns_surely(block.frame);
+        }
         let mut region = Self {
-            blocks: Vec::new(),
-            pages: reader.pages,
+            blocks,
             length: ops.len(),
             floats: ops.values().any(|op| op.effects.floats),
             touched: ops.values().fold(0, |set, op| set | op.effects.reads | op.effects.writes),
             steady: Vec::new(),
             aligned,
-            by_start: BTreeMap::new(),
+            pages: growth.reader.pages,
+            frames: growth.frames,
         };
-        let starts = leaders.iter().copied().filter(|start| ops.contains_key(start));
-        // The entry comes first, the others in the order of their addresses.
-        let starts: Vec<i64> = std::iter::once(0).chain(starts.filter(|start| *start != 0)).collect();
-        for start in starts {
-            region.by_start.insert(start, region.blocks.len());
-            let block = basic_block(start, &ops, &leaders);
-            region.blocks.push(block);
-        }
         region.peel_entry();
         region.find_loops();
         let edges = region.find_available();
@@ -253,6 +478,15 @@ impl Region {
         region.find_dirty(&edges, &live);
         region.find_steady(&edges, &live);
         Some(region)
+    }
+
+    /// A block's address, or that of the call within a frame by which the block runs: what lies before it ran before.
+    fn place_in(&self, frame: usize, block: usize) -> Option<i64> {
+        let mut point = (self.blocks[block].frame, self.blocks[block].start);
+        while point.0 != frame {
+            point = self.frames[point.0].caller?;
+        }
+        Some(point.1)
     }
 
     /// Where the region begins in the middle of a loop that others enter elsewhere, gives it a first block of its own, a
@@ -264,11 +498,11 @@ impl Region {
         }
         let predecessors = self.predecessors();
         // Code lies in the order in which it runs: what leads back to the entry is behind it, and so is what is between.
-        let Some(last) = predecessors[0].iter().map(|latch| self.blocks[*latch].start).filter(|at| *at >= 0).max()
-        else {
+        let place = |block: usize| self.place_in(0, block).unwrap_or(i64::MIN);
+        let Some(last) = predecessors[0].iter().map(|latch| place(*latch)).filter(|at| *at >= 0).max() else {
             return;
         };
-        let is_between = |block: usize| (0..=last).contains(&self.blocks[block].start);
+        let is_between = |block: usize| (0..=last).contains(&place(block));
         let mut body = vec![false; self.blocks.len()];
         let mut work: Vec<usize> = predecessors[0].iter().copied().filter(|latch| is_between(*latch)).collect();
         body[0] = true;
@@ -279,8 +513,10 @@ impl Region {
         }
         let has_entry = |block: usize| body[block] && predecessors[block].iter().any(|from| !body[*from]);
         if (1..self.blocks.len()).any(has_entry) {
-            self.by_start.insert(0, self.blocks.len());
+            let copy = self.blocks.len();
             self.blocks.push(self.blocks[0].clone());
+            let ways = self.blocks.iter_mut().flat_map(|block| &mut block.ways);
+            ways.filter(|way| way.block == Some(0)).for_each(|way| way.block = Some(copy));
         }
     }
 
@@ -295,6 +531,9 @@ impl Region {
             let is_whole = loop {
                 let mut within = self.successors(at).filter(|next| edges.bodies[head].get(*next) == Some(&true));
                 let (Some(next), None) = (within.next(), within.next()) else { break false };
+                if self.blocks[at].end == End::Indirect && !self.blocks[at].returns_surely {
+                    break false;
+                }
                 if next == head {
                     break true;
                 }
@@ -327,13 +566,9 @@ impl Region {
             + self.blocks.iter().flat_map(|block| &block.ops).filter(|op| op.effects.access.is_some()).count()
     }
 
-    /// The block at a distance from the entry, if the region has it.
-    pub fn block_at(&self, start: i64) -> Option<usize> {
-        self.by_start.get(&start).copied()
-    }
-
-    fn successors(&self, block: usize) -> impl Iterator<Item = usize> + '_ {
-        self.blocks[block].end.targets().filter_map(|target| self.block_at(target))
+    /// The blocks of the region that a block may lead to.
+    pub fn successors(&self, block: usize) -> impl DoubleEndedIterator<Item = usize> + '_ {
+        self.blocks[block].ways.iter().filter_map(|way| way.block)
     }
 
     /// For each block, those that lead to it.
@@ -390,7 +625,7 @@ impl Region {
         let latches = || predecessors[head].iter().filter(|latch| from_head[**latch]);
         // Code lies in the order in which it runs: an edge that leads forward into the loop comes from one around it, if
         // others lead back, or from farther away.
-        let start = |block: usize| self.blocks[block].start;
+        let start = |block: usize| self.place_in(self.blocks[head].frame, block);
         let first = latches().map(|latch| start(*latch)).max().unwrap_or_default().min(start(head));
         for &latch in latches().filter(|latch| start(**latch) >= first) {
             // What leads to this edge without passing the head again.
@@ -528,11 +763,14 @@ impl Block {
     }
 }
 
-fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> Block {
+fn basic_block((frame, start): Point, ops: &BTreeMap<Point, Op>, leaders: &BTreeSet<Point>) -> Block {
     let mut block = Block {
         start,
+        frame,
         ops: Vec::new(),
         end: End::Jump(start),
+        ways: Vec::new(),
+        returns_surely: false,
         predecessors: 0,
         is_loop: false,
         is_inner: false,
@@ -541,7 +779,7 @@ fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> 
     };
     let mut at = start;
     loop {
-        let Some(op) = ops.get(&at) else {
+        let Some(op) = ops.get(&(frame, at)) else {
             block.end = End::Jump(at);
             return block;
         };
@@ -551,7 +789,7 @@ fn basic_block(start: i64, ops: &BTreeMap<i64, Op>, leaders: &BTreeSet<i64>) -> 
             block.end = end;
             return block;
         }
-        if leaders.contains(&at) {
+        if leaders.contains(&(frame, at)) {
             block.end = End::Jump(at);
             return block;
         }

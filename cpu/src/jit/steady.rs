@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::types::{I32, I64};
-use cranelift_codegen::ir::{Block as Label, InstBuilder, MemFlagsData, Value};
+use cranelift_codegen::ir::{Block as Label, InstBuilder, Value};
 use cranelift_frontend::Variable;
 
 use super::effects::{Access, Registers, x_bit};
-use super::region::{Block, End, Op};
+use super::region::{Block, Op, Way};
 use super::state::offset;
 use super::translate::{LONGEST_SPAN, Translator, bits};
 use crate::ranges::Range;
@@ -46,8 +46,8 @@ pub(super) enum Step {
 /// Accesses that share a check, as seen from the start of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Check {
-    /// The first of the accesses, as a distance from the region's entry.
-    pub at: i64,
+    /// The number of the first of the accesses.
+    pub first: usize,
     /// Integer register.
     pub base: u8,
     /// First byte, as a distance from the register's value.
@@ -68,8 +68,8 @@ pub(super) struct Steady {
     /// Instructions in a round.
     pub length: u32,
     pub checks: Vec<Check>,
-    /// For each access, by its distance from the region's entry, its check.
-    pub members: BTreeMap<i64, usize>,
+    /// For each access, by its number, its check.
+    pub members: BTreeMap<usize, usize>,
     /// Registers that it writes.
     pub written: Registers,
     /// Registers whose values of the last round nobody can ask for: written anew before anything can leave.
@@ -115,11 +115,11 @@ impl Steady {
     pub fn of(blocks: &[Block], chain: Vec<usize>, live: Registers) -> Option<Self> {
         let ops = || chain.iter().flat_map(|block| &blocks[*block].ops);
         let written = ops().fold(0, |set, op| set | op.effects.writes);
-        let progress = |base: u8, at: i64| {
+        let progress = |base: u8, number: usize| {
             let mut progress = Progress::default();
             let mut is_before = true;
             for op in ops() {
-                is_before &= op.at != at;
+                is_before &= op.number != number;
                 if op.effects.writes & x_bit(base) == 0 {
                     continue;
                 }
@@ -163,7 +163,7 @@ impl Steady {
                             if shared.is_some() {
                                 groups.push((access, low, low + span, checks.len()));
                             }
-                            let Progress { by, before, register, is_behind } = progress(access.base, op.at)?;
+                            let Progress { by, before, register, is_behind } = progress(access.base, op.number)?;
                             let step = match (by, register) {
                                 (0, None) => None,
                                 (_, None) => Some(Step::Constant(by)),
@@ -172,11 +172,11 @@ impl Steady {
                             };
                             waits |= step.is_none() && !access.store;
                             let low = low.checked_add(before)?;
-                            checks.push(Check { at: op.at, base: access.base, low, span, step, is_behind });
+                            checks.push(Check { first: op.number, base: access.base, low, span, step, is_behind });
                             checks.len() - 1
                         }
                     };
-                    members.insert(op.at, check);
+                    members.insert(op.number, check);
                 }
                 groups.retain(|(access, ..)| op.effects.writes & x_bit(access.base) == 0);
             }
@@ -237,7 +237,7 @@ impl Translator<'_, '_> {
             return None;
         }
         self.reserved.extend(
-            steady.checks.iter().zip(&ranges).map(|(check, range)| (check.at, Reserved { range: *range, credit })),
+            steady.checks.iter().zip(&ranges).map(|(check, range)| (check.first, Reserved { range: *range, credit })),
         );
         Some((ranges, credit))
     }
@@ -384,17 +384,17 @@ impl Translator<'_, '_> {
         (self.behind, self.unused, self.float_dirty) = (0, 0, false);
         (self.condition, self.target, self.ended) = (None, None, false);
         (self.count, self.is_inner) = (0, true);
-        self.deltas = steady.members.iter().map(|(at, check)| (*at, entered.deltas[*check])).collect();
+        self.deltas = steady.members.iter().map(|(number, check)| (*number, entered.deltas[*check])).collect();
         for (place, index) in steady.chain.iter().enumerate() {
             let block = &region.blocks[*index];
             self.ops(block);
             let next = steady.chain.get(place + 1).copied();
-            let goes_on = |at: i64| region.block_at(at) == Some(next.unwrap_or(head));
             self.flush_set(self.unused);
-            if let (End::Branch { taken, next }, Some(condition)) = (block.end, self.condition.take()) {
+            if let ([taken, next_way], Some(condition)) = (&*block.ways, self.condition.take()) {
                 self.define_variables();
                 let (on, out) = (self.b.create_block(), self.b.create_block());
-                let (labels, target) = if goes_on(taken) { ([on, out], next) } else { ([out, on], taken) };
+                let goes_on = taken.block == Some(next.unwrap_or(head));
+                let (labels, target) = if goes_on { ([on, out], *next_way) } else { ([out, on], *taken) };
                 self.branch_to(condition, labels[0], labels[1]);
                 self.b.switch_to_block(out);
                 self.leave_steady(&entered, steady.length, target);
@@ -409,8 +409,7 @@ impl Translator<'_, '_> {
         let done = self.cold();
         if steady.waits {
             let polled = self.b.create_block();
-            let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
-            let events = self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word);
+            let events = self.event_word();
             self.b.ins().brif(events, done, [], polled, []);
             self.b.seal_block(polled);
             self.b.switch_to_block(polled);
@@ -419,13 +418,13 @@ impl Translator<'_, '_> {
         self.b.seal_block(entered.label);
         self.b.seal_block(done);
         self.b.switch_to_block(done);
-        self.leave_steady(&entered, steady.length, region.blocks[head].start);
+        let on = Way { at: region.blocks[head].start, block: Some(head) };
+        self.leave_steady(&entered, steady.length, on);
         self.deltas.clear();
     }
 
-    /// Leaves the second copy for a distance from the entry, in the region or not, with `count` instructions of the
-    /// round behind.
-    fn leave_steady(&mut self, entered: &Entered, length: u32, target: i64) {
+    /// Leaves the second copy by a way, with `count` instructions of the round behind.
+    fn leave_steady(&mut self, entered: &Entered, length: u32, way: Way) {
         let (dirty, unused, values, available, count) =
             (self.dirty, self.unused, self.values, self.available, self.count);
         let rounds = self.b.use_var(entered.rounds);
@@ -440,10 +439,7 @@ impl Translator<'_, '_> {
         let (penalty, none) = (self.b.ins().iconst(I32, -PENALTY), self.b.ins().iconst(I32, 0));
         let credit = self.b.ins().select(short, penalty, none);
         self.b.ins().store(self.memory.tlb, credit, self.hart, entered.credit);
-        match self.region.block_at(target) {
-            Some(block) => self.jump_within(block),
-            None => self.leave_by_link(target),
-        }
+        self.go(way);
         (self.dirty, self.unused, self.values, self.available, self.count) = (dirty, unused, values, available, count);
     }
 }

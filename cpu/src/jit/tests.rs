@@ -163,6 +163,13 @@ fn encoding(random: &mut Random, opcode: Opcode) -> Option<u32> {
     (row.mnemonic != "wfi" && row.mnemonic != "mret" && row.mnemonic != "sret").then_some(word)
 }
 
+/// `jal`.
+fn jump_and_link(rd: u32, distance: i64) -> u32 {
+    let distance = distance as u32;
+    let (upper, sign) = ((distance >> 12 & 0xff) << 12, (distance >> 20 & 1) << 31);
+    0x6f | rd << 7 | upper | (distance >> 11 & 1) << 20 | (distance >> 1 & 0x3ff) << 21 | sign
+}
+
 fn random_program(random: &mut Random) -> Vec<u8> {
     let opcodes: Vec<Opcode> = Opcode::all().collect();
     let mut bytes = Vec::new();
@@ -172,20 +179,23 @@ fn random_program(random: &mut Random) -> Vec<u8> {
             bytes.extend((random.next() as u16).to_le_bytes());
             continue;
         }
+        match random.below(32) {
+            0 => bytes.extend(RETURN.to_le_bytes()),
+            1 | 2 => {
+                let distance = (random.below(300) as i64 & !1) - (bytes.len() as i64).min(150);
+                bytes.extend(jump_and_link(1, distance).to_le_bytes());
+            }
+            _ => {}
+        }
         let opcode = opcodes[random.below(opcodes.len() as u64) as usize];
         let Some(word) = encoding(random, opcode) else { continue };
         let length = if word & 3 == 3 { 4 } else { 2 };
         bytes.extend(&word.to_le_bytes()[..length]);
     }
     // Back to the start.
-    let offset = -(bytes.len() as i64 + 4) as u32;
+    let offset = -(bytes.len() as i64 + 4);
     bytes.extend([0x01, 0x00, 0x01, 0x00]); // two c.nop
-    let jump = 0x6f
-        | (offset >> 12 & 0xff) << 12
-        | (offset >> 11 & 1) << 20
-        | (offset >> 1 & 0x3ff) << 21
-        | (offset >> 20 & 1) << 31;
-    bytes.extend(jump.to_le_bytes());
+    bytes.extend(jump_and_link(0, offset).to_le_bytes());
     bytes
 }
 
@@ -477,6 +487,148 @@ fn call(machine: &mut Machine, address: u64) {
     machine.hart.set_x(1, END);
     machine.run(2000);
     assert_eq!(machine.hart.pc, END, "the call comes back");
+}
+
+/// What programs with calls leave in `a0`: functions that call others, themselves and each other, that return
+/// elsewhere than behind their call, or change what they return by.
+#[test]
+fn calls_are_followed_and_returns_lead_where_the_return_address_says() {
+    const CALLS: &[(&str, u64)] = &[
+        ("fibonacci", 6765),
+        ("both", 0x111),
+        ("skip", 5),
+        ("tail", 12),
+        ("even", 1),
+        ("swap", 3),
+        ("copy", 303),
+        ("deep", 5),
+    ];
+    let source = "
+        fibonacci: li a0, 20
+        fib: addi sp, sp, -24
+        sd ra, 0(sp)
+        sd s0, 8(sp)
+        sd s1, 16(sp)
+        li a1, 2
+        bltu a0, a1, small
+        mv s0, a0
+        addi a0, a0, -1
+        jal ra, fib
+        mv s1, a0
+        addi a0, s0, -2
+        jal ra, fib
+        add a0, a0, s1
+        small: ld ra, 0(sp)
+        ld s0, 8(sp)
+        ld s1, 16(sp)
+        addi sp, sp, 24
+        ret
+        both: mv s2, ra
+        li a0, 0
+        jal ra, leaf
+        slli a0, a0, 4
+        jal ra, leaf
+        slli a0, a0, 4
+        jal ra, leaf
+        jr s2
+        leaf: addi a0, a0, 1
+        ret
+        skip: mv s2, ra
+        li a0, 1
+        jal ra, skips
+        li a0, 100
+        addi a0, a0, 4
+        jr s2
+        skips: addi ra, ra, 4
+        ret
+        tail: mv s2, ra
+        li a0, 4
+        jal ra, tails
+        addi a0, a0, 1
+        jr s2
+        tails: addi a0, a0, 6
+        j leaf
+        even: li a0, 1000
+        evens: addi sp, sp, -8
+        sd ra, 0(sp)
+        li a1, 1
+        beqz a0, done
+        addi a0, a0, -1
+        jal ra, odds
+        done: mv a0, a1
+        ld ra, 0(sp)
+        addi sp, sp, 8
+        ret
+        odds: addi sp, sp, -8
+        sd ra, 0(sp)
+        li a1, 0
+        beqz a0, done
+        addi a0, a0, -1
+        jal ra, evens
+        j done
+        swap: mv s2, ra
+        li a0, 0
+        jal ra, first
+        addi a0, a0, 1
+        jal ra, second
+        jr s2
+        first: mv t1, ra
+        addi a0, a0, 1
+        jr t1
+        second: addi a0, a0, 1
+        mv t1, ra
+        mv ra, t1
+        ret
+        copy: mv s2, ra
+        li a0, 0
+        li a2, 101
+        again: jal ra, thrice
+        addi a2, a2, -1
+        bnez a2, again
+        jr s2
+        thrice: mv s3, ra
+        jal ra, leaf
+        jal ra, leaf
+        jal ra, leaf
+        jr s3
+        deep: mv s2, ra
+        li a0, 0
+        jal ra, one
+        jr s2
+        one: mv s3, ra
+        jal ra, two
+        addi a0, a0, 1
+        mv ra, s3
+        ret
+        two: mv s4, ra
+        jal ra, three
+        addi a0, a0, 1
+        mv ra, s4
+        ret
+        three: mv s5, ra
+        jal ra, four
+        addi a0, a0, 1
+        mv ra, s5
+        ret
+        four: mv s6, ra
+        jal ra, leaf
+        addi a0, a0, 1
+        mv ra, s6
+        ret";
+    let program = assemble(source, CODE, &ExtensionSet::known()).unwrap();
+    let kinds = [EngineKind::Interpreter, lockstep::lockstep(1), lockstep::lockstep(3)];
+    for kind in kinds.into_iter().chain(compiling()) {
+        let mut machine = Machine::new(kind);
+        machine.ram.write(CODE, &program.bytes).unwrap();
+        for (name, result) in CALLS.iter().cycle().take(3 * CALLS.len()) {
+            const END: u64 = BASE + 0x2_0000;
+            machine.load(END, &[0x0000_006f]); // j .
+            machine.hart.set_pc(program.symbols[*name]);
+            (machine.hart.set_x(1, END), machine.hart.set_x(2, DATA + 0x6000));
+            machine.run(2_000_000);
+            assert_eq!((machine.hart.pc, machine.hart.x(10), machine.hart.x(2)), (END, *result, DATA + 0x6000), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -24,7 +24,7 @@ use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Variable};
 
 use super::effects::{Registers, f_bit, x_bit};
 use super::jumps::Probe;
-use super::region::{Block, End, Op, Region};
+use super::region::{Block, End, Op, Region, Way};
 use super::runtime::{AccessCode, PRESERVING, SharedCheck};
 use super::state::{CallSite, FloatSite, Service, Site, offset};
 use super::steady::{Entered, Reserved, span};
@@ -191,12 +191,12 @@ pub(super) struct Translator<'a, 'b> {
     inherited: Vec<Vec<Group>>,
     /// Numbers of range entries that are left.
     pub(super) ranges: std::ops::Range<usize>,
-    /// Those of accesses in steady loops.
-    pub(super) reserved: BTreeMap<i64, Reserved>,
+    /// Those of accesses in steady loops, by the instruction's number.
+    pub(super) reserved: BTreeMap<usize, Reserved>,
     /// Labels of steady loops' heads for the last block of the first copy, by that block and the head.
     pub(super) latches: BTreeMap<(usize, usize), Label>,
     /// In the second copy of a steady loop: for each access what to add to its address for the host's.
-    pub(super) deltas: BTreeMap<i64, Value>,
+    pub(super) deltas: BTreeMap<usize, Value>,
     pub(super) is_inner: bool,
     /// The last negation: the result and what was negated.
     negation: Option<(Value, Value)>,
@@ -356,9 +356,8 @@ pub(super) fn translate(
         if let Some(entered) = translator.block(block) {
             translator.steady_loop(entered);
         }
-        let targets: Vec<i64> = region.blocks[block].end.targets().collect();
         // The fall-through is on top: it is translated next.
-        work.extend(targets.into_iter().rev().filter_map(|target| region.block_at(target)));
+        work.extend(region.successors(block));
     }
     // What cannot be reached has no code, but its label exists.
     for (label, _) in translator.labels.clone().into_iter().zip(&done).filter(|(_, done)| !**done) {
@@ -618,8 +617,7 @@ impl<'a> Translator<'a, '_> {
         self.b.ins().brif(exhausted, serve, [], look, []);
         self.b.seal_block(look);
         self.b.switch_to_block(look);
-        let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
-        let events = self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word);
+        let events = self.event_word();
         self.branch_to(events, serve, go);
         self.b.switch_to_block(serve);
         let (dirty, values) = (self.dirty, self.values);
@@ -627,6 +625,12 @@ impl<'a> Translator<'a, '_> {
         (self.dirty, self.values) = (dirty, values);
         self.leave(self.region.blocks[block].start, 0, result::CONTINUE);
         self.b.switch_to_block(go);
+    }
+
+    /// The word that says whether there are events: for the host a load, for the optimiser a fence.
+    pub(super) fn event_word(&mut self) -> Value {
+        let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
+        self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word)
     }
 
     /// Branches to two labels that nothing else leads to from now on.
@@ -645,7 +649,7 @@ impl<'a> Translator<'a, '_> {
     // Blocks.
 
     /// Goes to a block of the region from where `values`, `dirty` and `available` hold.
-    pub(super) fn jump_within(&mut self, block: usize) {
+    fn jump_within(&mut self, block: usize) {
         self.prepare_edge(block);
         let label = self.label(block);
         self.b.ins().jump(label, []);
@@ -707,15 +711,15 @@ impl<'a> Translator<'a, '_> {
         self.groups = std::mem::take(&mut self.inherited[index]);
         self.ops(block);
         if !self.ended {
-            self.bequeath(block);
-            self.end(block.end);
+            self.bequeath(index);
+            self.end(block);
         }
         entered
     }
 
     /// Hands checks on to the blocks that nothing else leads to: nobody polls between.
-    fn bequeath(&mut self, block: &Block) {
-        for next in block.end.targets().filter_map(|target| self.region.block_at(target)) {
+    fn bequeath(&mut self, index: usize) {
+        for next in self.region.successors(index) {
             if self.is_continuation(next) {
                 self.inherited[next].clone_from(&self.groups);
             }
@@ -743,42 +747,75 @@ impl<'a> Translator<'a, '_> {
         }
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, block: &Block) {
         // Operations whose flags count are kept by storing their results.
         self.flush_set(self.unused);
-        match end {
-            End::Branch { taken, next } => self.end_branch(taken, next),
-            End::Jump(target) => match self.region.block_at(target) {
-                Some(block) => {
-                    self.settle_count([Some(block), None]);
-                    self.define_variables();
-                    self.jump_within(block);
-                }
-                None => self.leave_by_link(target),
-            },
-            End::Call(target) => self.leave_by_link(target),
-            End::Indirect => {
-                self.flush();
-                if let Some(target) = self.target {
-                    self.leave_indirect(target, self.count);
-                }
-            }
+        match (block.end, &*block.ways) {
+            (End::Branch { .. }, &[taken, next]) => self.end_branch([taken, next]),
+            (End::Jump(_) | End::Call(_), &[way]) => self.end_jump(way),
+            (End::Indirect, &[way]) if block.returns_surely => self.end_jump(way),
+            (End::Indirect, ways) => self.end_indirect(ways),
             // The helper has left.
-            End::Exit => {}
+            (End::Exit, _) => {}
+            (end, ways) => unreachable!("{end:?} with {ways:?}"),
         }
     }
 
-    pub(super) fn leave_by_link(&mut self, target: i64) {
+    fn end_jump(&mut self, way: Way) {
+        if let Some(block) = way.block {
+            self.settle_count(&[block]);
+            self.define_variables();
+        }
+        self.go(way);
+    }
+
+    /// Goes to an address from a register: to one of the `ways`, if it is theirs.
+    fn end_indirect(&mut self, ways: &[Way]) {
+        let Some(target) = self.target else { return };
+        if !ways.is_empty() {
+            let blocks: Vec<usize> = ways.iter().filter_map(|way| way.block).collect();
+            self.settle_count(&blocks);
+            self.define_variables();
+        }
+        for way in ways {
+            let address = self.address(way.at);
+            let is_it = self.b.ins().icmp(IntCC::Equal, target, address);
+            let (here, on) = (self.b.create_block(), self.b.create_block());
+            self.branch_to(is_it, here, on);
+            self.b.switch_to_block(here);
+            self.preserving(|t| t.go(*way));
+            self.b.switch_to_block(on);
+        }
+        self.flush();
+        self.leave_indirect(target, self.count);
+    }
+
+    /// Does something on one of several ways, for the others to find everything as it is now.
+    fn preserving(&mut self, act: impl FnOnce(&mut Self)) {
+        let (dirty, unused, values) = (self.dirty, self.unused, self.values);
+        act(self);
+        (self.dirty, self.unused, self.values) = (dirty, unused, values);
+    }
+
+    /// Goes to a block or leaves, where `values`, `dirty` and `available` hold.
+    pub(super) fn go(&mut self, way: Way) {
+        match way.block {
+            Some(block) => self.jump_within(block),
+            None => self.leave_by_link(way.at),
+        }
+    }
+
+    fn leave_by_link(&mut self, target: i64) {
         self.flush();
         self.link(target, self.count);
     }
 
-    /// Counts the block's instructions, or hands the count on to a block that has no other predecessor.
-    fn settle_count(&mut self, successors: [Option<usize>; 2]) {
+    /// Counts the block's instructions, or hands the count on to blocks that have no other predecessor.
+    fn settle_count(&mut self, successors: &[usize]) {
         let count = self.count;
-        if successors.into_iter().flatten().all(|next| self.is_continuation(next)) {
-            for block in successors.into_iter().flatten() {
-                self.owed[block] = Some(count);
+        if successors.iter().all(|next| self.is_continuation(*next)) {
+            for block in successors {
+                self.owed[*block] = Some(count);
             }
             return;
         }
@@ -787,37 +824,28 @@ impl<'a> Translator<'a, '_> {
         self.count = 0;
     }
 
-    fn end_branch(&mut self, taken: i64, next: i64) {
+    fn end_branch(&mut self, ways: [Way; 2]) {
         let Some(condition) = self.condition else { return };
-        let targets = [taken, next];
-        let blocks = targets.map(|target| self.region.block_at(target));
-        self.settle_count(blocks);
+        let blocks: Vec<usize> = ways.iter().filter_map(|way| way.block).collect();
+        self.settle_count(&blocks);
         self.define_variables();
         // Each way either goes straight to a block or through a label of its own.
         let mut labels = [self.labels[0]; 2];
         let mut detours = [false; 2];
-        for way in 0..2 {
-            match blocks[way] {
-                Some(block) if self.edge_is_empty(block) => labels[way] = self.label(block),
+        for (place, way) in ways.iter().enumerate() {
+            match way.block {
+                Some(block) if self.edge_is_empty(block) => labels[place] = self.label(block),
                 other => {
-                    detours[way] = true;
-                    labels[way] = if other.is_some() { self.b.create_block() } else { self.cold() };
+                    detours[place] = true;
+                    labels[place] = if other.is_some() { self.b.create_block() } else { self.cold() };
                 }
             }
         }
         self.b.ins().brif(condition, labels[0], [], labels[1], []);
-        for way in 0..2 {
-            if !detours[way] {
-                continue;
-            }
-            self.b.seal_block(labels[way]);
-            self.b.switch_to_block(labels[way]);
-            let (dirty, unused, values) = (self.dirty, self.unused, self.values);
-            match blocks[way] {
-                Some(block) => self.jump_within(block),
-                None => self.leave_by_link(targets[way]),
-            }
-            (self.dirty, self.unused, self.values) = (dirty, unused, values);
+        for (place, way) in ways.iter().enumerate().filter(|(place, _)| detours[*place]) {
+            self.b.seal_block(labels[place]);
+            self.b.switch_to_block(labels[place]);
+            self.preserving(|t| t.go(*way));
         }
     }
 
@@ -895,7 +923,7 @@ impl<'a> Translator<'a, '_> {
         else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
-        if let Some(delta) = self.deltas.get(&self.op.at).copied() {
+        if let Some(delta) = self.deltas.get(&self.op.number).copied() {
             let base = self.read(access.base.into());
             let base = self.int(base);
             let host = self.b.ins().iadd(base, delta);
@@ -908,7 +936,7 @@ impl<'a> Translator<'a, '_> {
         if let Some(group) = shared {
             return fast(self, group.host, (access.offset - group.low) as i32);
         }
-        let reserved = self.reserved.get(&self.op.at).copied();
+        let reserved = self.reserved.get(&self.op.number).copied();
         let Some(range) = reserved.map(|reserved| reserved.range).or_else(|| self.ranges.next()) else {
             return self.access(address, width, table, result, |t, host| fast(t, host, 0), |t| slow(t, plain));
         };
@@ -1672,9 +1700,7 @@ impl Ops for Translator<'_, '_> {
         if i.orders_stores_before_loads() || !self.host.total_store_order {
             self.b.ins().fence();
         } else {
-            // For the host nothing, for the optimiser a fence.
-            let word = self.b.ins().load(I64, self.memory.hart.with_readonly(), self.hart, offset::EVENT);
-            self.b.ins().atomic_load(I32, MemFlagsData::new().with_notrap().with_aligned(), word);
+            self.event_word();
         }
     }
 

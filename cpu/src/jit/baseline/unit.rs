@@ -101,7 +101,7 @@ impl Unit {
                     // It traps, or does not: the interpreter's.
                     break;
                 }
-                found.push(Op { at, opcode, insn, effects: Effects::of(opcode, &insn, mode) });
+                found.push(Op { at, number: found.len(), opcode, insn, effects: Effects::of(opcode, &insn, mode) });
                 decoded.insert(at);
                 at += insn.length() as i64;
                 let Some(end) = end else { continue };

@@ -4,7 +4,7 @@ use super::*;
 use crate::Difference;
 use crate::jit::region::Region;
 
-fn lockstep(threshold: u32) -> EngineKind {
+pub(super) fn lockstep(threshold: u32) -> EngineKind {
     EngineKind::Jit(JitOptions { threshold, cache_size: 8 << 20, lockstep: true, ..JitOptions::default() })
 }
 

@@ -341,10 +341,11 @@ impl<S: Fn(u64) -> bool> Growth<'_, S> {
     fn follow(&mut self, call: Point, target: i64, behind: Point) {
         let mut around = std::iter::successors(Some(call.0), |frame| Some(self.frames[*frame].caller?.0));
         let frame = match around.find(|frame| self.frames[*frame].entry == target) {
+            _ if !self.fits(target) => return,
             Some(frame) => frame,
             None => {
                 let depth = self.frames[call.0].depth + 1;
-                if depth > DEEPEST || self.ops.len() >= MOST_BEFORE_CALLS || !self.fits(target) {
+                if depth > DEEPEST || self.ops.len() >= MOST_BEFORE_CALLS {
                     return;
                 }
                 let (returns, returns_somewhere) = (Vec::new(), false);
@@ -363,7 +364,8 @@ impl<S: Fn(u64) -> bool> Growth<'_, S> {
         }
     }
 
-    /// Whether a function is small, and returns.
+    /// Whether a function is small, has no loops, and returns: in a loop of its own a function spends more than its call
+    /// costs, and the loop would share the host's registers with everything around it.
     fn fits(&mut self, entry: i64) -> bool {
         if let Some(fits) = self.fits.get(&entry) {
             return *fits;
@@ -382,8 +384,12 @@ impl<S: Fn(u64) -> bool> Growth<'_, S> {
                     return None;
                 }
                 let (_, insn, end) = self.decode(self.reader.glance(at)?, at)?;
+                let here = at;
                 at += insn.length() as i64;
                 let Some(end) = end else { continue };
+                if end.targets().any(|target| target <= here) {
+                    return None;
+                }
                 match end {
                     End::Indirect if (insn.rd, insn.rs1, insn.imm) == (0, RA, 0) => returns = true,
                     End::Indirect | End::Exit => return None,

@@ -626,7 +626,11 @@ fn calls_are_followed_and_returns_lead_where_the_return_address_says() {
             machine.hart.set_pc(program.symbols[*name]);
             (machine.hart.set_x(1, END), machine.hart.set_x(2, DATA + 0x6000));
             machine.run(2_000_000);
-            assert_eq!((machine.hart.pc, machine.hart.x(10), machine.hart.x(2)), (END, *result, DATA + 0x6000), "{name}");
+            assert_eq!(
+                (machine.hart.pc, machine.hart.x(10), machine.hart.x(2)),
+                (END, *result, DATA + 0x6000),
+                "{name}"
+            );
         }
     }
 }

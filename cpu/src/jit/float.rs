@@ -3,14 +3,14 @@
 //! Hosts differ from RISC-V in the bits of NaN results, in what signals on a quiet NaN, and in conversions out of range.
 //! Each such case takes a branch that is never taken in practice, to the exact implementation or to the canonical NaN.
 //! That branch also keeps the operation alive for its flags; where there is none, the result is fragile, and the
-//! translator stores it.
+//! translator keeps it. NaNs are made canonical late: what is only an operand of another operation never is.
 
 use cranelift_codegen::ir::condcodes::FloatCC;
 use cranelift_codegen::ir::immediates::{Ieee32, Ieee64};
 use cranelift_codegen::ir::types::{F32, F64, I32, I64};
 use cranelift_codegen::ir::{BlockArg, InstBuilder, Type, Value};
 
-use super::translate::{Translator, V};
+use super::translate::{Translator, V, bits};
 use crate::isa::{FloatOp, Format, Insn, IntFormat};
 
 /// `rm`: to nearest, ties to even.
@@ -37,12 +37,12 @@ impl Translator<'_, '_> {
                     FloatOp::Mul => self.b.ins().fmul(a, b),
                     _ => self.b.ins().fdiv(a, b),
                 };
-                Some(self.canonical(value, format))
+                Some(self.loosely(value, format))
             }
             FloatOp::Sqrt if nearest => {
                 let a = self.float_value(a, format);
                 let value = self.b.ins().sqrt(a);
-                Some(self.canonical(value, format))
+                Some(self.loosely(value, format))
             }
             FloatOp::MulAdd if nearest && self.host.fused => {
                 let [x, y, z] = [a, b, c].map(|v| self.float_value(v, format));
@@ -52,7 +52,7 @@ impl Translator<'_, '_> {
                 let fused =
                     self.either(plain, t, format, (i, op, operands), |translator| translator.b.ins().fma(x, y, z));
                 let value = self.float_value(fused, format);
-                Some(self.canonical(value, format))
+                Some(self.loosely(value, format))
             }
             FloatOp::Min | FloatOp::Max => {
                 let (x, y) = (self.float_value(a, format), self.float_value(b, format));
@@ -108,12 +108,12 @@ impl Translator<'_, '_> {
             FloatOp::From(Format::Single) if format == Format::Double => {
                 let a = self.float_value(a, Format::Single);
                 let value = self.b.ins().fpromote(F64, a);
-                Some(self.canonical(value, format))
+                Some(self.loosely(value, format))
             }
             FloatOp::From(Format::Double) if format == Format::Single && nearest => {
                 let a = self.float_value(a, Format::Double);
                 let value = self.b.ins().fdemote(F32, a);
-                Some(self.canonical(value, format))
+                Some(self.loosely(value, format))
             }
             _ => None,
         }
@@ -127,8 +127,25 @@ impl Translator<'_, '_> {
         if format == Format::Double { V::Double(value) } else { V::Single(value) }
     }
 
+    /// An operand, which may be any NaN.
     fn float_value(&mut self, v: V, format: Format) -> Value {
-        if format == Format::Double { self.double(v) } else { self.single(v) }
+        match (v, format) {
+            (V::Double(value), Format::Double) | (V::Single(value) | V::Boxed(value), Format::Single) => {
+                self.note_use(value);
+                value
+            }
+            (_, Format::Double) => self.double(v),
+            _ => self.single(v),
+        }
+    }
+
+    /// The operation that a value comes from is kept by the one that uses it, which is kept itself.
+    fn note_use(&mut self, value: Value) {
+        for register in bits(self.unused) {
+            if self.values[register as usize].and_then(|v| self.loose_part(v)) == Some(value) {
+                self.unused &= !(1 << register);
+            }
+        }
     }
 
     fn float_constant(&mut self, value: f64, format: Format) -> Value {
@@ -139,16 +156,50 @@ impl Translator<'_, '_> {
         }
     }
 
-    /// A result with the canonical NaN in the place of any.
-    fn canonical(&mut self, value: Value, format: Format) -> V {
-        let t = Self::float_type(format);
+    /// A result whose NaN may be any: it is only made canonical where somebody looks at its bits, as other operations
+    /// make a NaN of a NaN, whichever it is.
+    fn loosely(&mut self, value: Value, format: Format) -> V {
+        self.fragile = true;
+        self.loose.push(value);
+        Self::float_v(value, format)
+    }
+
+    /// The float that a value consists of, if it is one that may be another NaN than the canonical one.
+    fn loose_part(&self, v: V) -> Option<Value> {
+        match v {
+            V::Double(value) | V::Single(value) | V::Boxed(value) => Some(value).filter(|v| self.loose.contains(v)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_loose(&self, v: V) -> bool {
+        self.loose_part(v).is_some()
+    }
+
+    /// A value, with the canonical NaN in the place of any; all registers that hold it hold the result from now on.
+    pub(super) fn settled(&mut self, v: V) -> V {
+        let Some(value) = self.loose_part(v) else { return v };
+        let canonical = self.canonical(value);
+        let exchanged = |v: V| match v {
+            V::Double(other) if other == value => V::Double(canonical),
+            V::Single(other) if other == value => V::Single(canonical),
+            V::Boxed(other) if other == value => V::Boxed(canonical),
+            other => other,
+        };
+        self.values = self.values.map(|v| v.map(exchanged));
+        exchanged(v)
+    }
+
+    /// A float with the canonical NaN in the place of any.
+    fn canonical(&mut self, value: Value) -> Value {
+        let t = self.b.func.dfg.value_type(value);
         let nan = self.b.ins().fcmp(FloatCC::Unordered, value, value);
         let (cold, join) = (self.cold(), self.b.create_block());
         self.b.append_block_param(join, t);
         self.b.ins().brif(nan, cold, [], join, &[BlockArg::Value(value)]);
         self.b.seal_block(cold);
         self.b.switch_to_block(cold);
-        let canonical = if format == Format::Double {
+        let canonical = if t == F64 {
             self.b.ins().f64const(Ieee64::with_bits(0x7ff8_0000_0000_0000))
         } else {
             self.b.ins().f32const(Ieee32::with_bits(0x7fc0_0000))
@@ -156,7 +207,7 @@ impl Translator<'_, '_> {
         self.b.ins().jump(join, &[BlockArg::Value(canonical)]);
         self.b.seal_block(join);
         self.b.switch_to_block(join);
-        Self::float_v(self.b.block_params(join)[0], format)
+        self.b.block_params(join)[0]
     }
 
     /// `plain` of type `t` if the condition holds, else the exact operation.
@@ -175,9 +226,11 @@ impl Translator<'_, '_> {
         let value = plain(self);
         self.b.ins().jump(join, &[BlockArg::Value(value)]);
         self.b.switch_to_block(cold);
-        let exact = self.exact_float(i, op, format, operands);
-        let exact = if t == I64 { self.int(exact) } else { self.float_value(exact, format) };
-        self.b.ins().jump(join, &[BlockArg::Value(exact)]);
+        self.preserving(|translator| {
+            let exact = translator.exact_float(i, op, format, operands);
+            let exact = if t == I64 { translator.int(exact) } else { translator.float_value(exact, format) };
+            translator.b.ins().jump(join, &[BlockArg::Value(exact)]);
+        });
         self.b.seal_block(join);
         self.b.switch_to_block(join);
         let value = self.b.block_params(join)[0];

@@ -389,19 +389,21 @@ impl Translator<'_, '_> {
             let block = &region.blocks[*index];
             self.ops(block);
             let next = steady.chain.get(place + 1).copied();
-            self.flush_set(self.unused);
+            self.keep(self.unused);
             if let ([taken, next_way], Some(condition)) = (&*block.ways, self.condition.take()) {
-                self.define_variables();
+                let lost = self.define_all_but(steady.lost);
                 let (on, out) = (self.b.create_block(), self.b.create_block());
                 let goes_on = taken.block == Some(next.unwrap_or(head));
                 let (labels, target) = if goes_on { ([on, out], *next_way) } else { ([out, on], *taken) };
                 self.branch_to(condition, labels[0], labels[1]);
                 self.b.switch_to_block(out);
+                self.behind = lost;
                 self.leave_steady(&entered, steady.length, target);
                 self.b.switch_to_block(on);
+                self.behind = lost;
             }
         }
-        self.define_variables();
+        let lost = self.define_all_but(steady.lost);
         let rounds = self.b.use_var(entered.rounds);
         let rounds = self.b.ins().iadd_imm_s(rounds, -1);
         self.b.def_var(entered.rounds, rounds);
@@ -418,15 +420,25 @@ impl Translator<'_, '_> {
         self.b.seal_block(entered.label);
         self.b.seal_block(done);
         self.b.switch_to_block(done);
+        self.behind = lost;
         let on = Way { at: region.blocks[head].start, block: Some(head) };
         self.leave_steady(&entered, steady.length, on);
         self.deltas.clear();
+    }
+
+    /// Brings variables up to date; those that are yet to be, of a set that only who leaves asks for.
+    fn define_all_but(&mut self, set: Registers) -> Registers {
+        let others = self.behind & set;
+        self.behind &= !set;
+        self.define_variables();
+        others
     }
 
     /// Leaves the second copy by a way, with `count` instructions of the round behind.
     fn leave_steady(&mut self, entered: &Entered, length: u32, way: Way) {
         let (dirty, unused, values, available, count) =
             (self.dirty, self.unused, self.values, self.available, self.count);
+        self.define_variables();
         let rounds = self.b.use_var(entered.rounds);
         let not_run = self.b.ins().imul_imm_s(rounds, i64::from(length));
         let left = self.b.ins().iadd(entered.left_end, not_run);

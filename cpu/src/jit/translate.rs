@@ -177,6 +177,9 @@ pub(super) struct Translator<'a, 'b> {
     /// its flags count.
     pub(super) unused: Registers,
     pub(super) float_dirty: bool,
+    /// Floats whose NaN may be another than the canonical one: who looks at the bits settles them first
+    /// ([`super::float`]).
+    pub(super) loose: Vec<Value>,
     /// Whether nothing but its use keeps the floating-point operation of the current instruction alive.
     pub(super) fragile: bool,
     /// Instructions of the block before the current one, and those owed.
@@ -322,6 +325,7 @@ pub(super) fn translate(
         behind: 0,
         unused: 0,
         float_dirty: false,
+        loose: Vec::new(),
         fragile: false,
         count: 0,
         op: region.blocks[0].ops[0],
@@ -380,7 +384,7 @@ impl<'a> Translator<'a, '_> {
 
     /// A value as 64 bits.
     pub(super) fn int(&mut self, v: V) -> Value {
-        match v {
+        match self.settled(v) {
             V::Const(value) => self.constant(value),
             V::Int(value) => value,
             V::Bool(value) => self.b.ins().uextend(I64, value),
@@ -406,7 +410,7 @@ impl<'a> Translator<'a, '_> {
 
     /// A value as an F64.
     pub(super) fn double(&mut self, v: V) -> Value {
-        match v {
+        match self.settled(v) {
             V::Double(value) => value,
             _ => {
                 let bits = self.int(v);
@@ -417,7 +421,7 @@ impl<'a> Translator<'a, '_> {
 
     /// The low half of a value as an F32.
     pub(super) fn single(&mut self, v: V) -> Value {
-        match v {
+        match self.settled(v) {
             V::Single(value) | V::Boxed(value) => value,
             _ => {
                 let bits = self.int(v);
@@ -483,10 +487,7 @@ impl<'a> Translator<'a, '_> {
 
     fn write(&mut self, register: u32, value: V) {
         let bit = 1 << register;
-        if self.unused & bit != 0 {
-            self.store_register(register);
-        }
-        self.unused &= !bit;
+        self.keep(self.unused & bit);
         self.groups.retain(|group| u32::from(group.base) != register);
         self.values[register as usize] = Some(value);
         self.available |= bit;
@@ -501,8 +502,9 @@ impl<'a> Translator<'a, '_> {
     }
 
     fn store_register(&mut self, register: u32) {
+        let value = self.read(register);
         // As it is: a single goes to memory without a detour through an F64.
-        let value = match self.read(register) {
+        let value = match self.settled(value) {
             V::Double(value) => value,
             other => self.int(other),
         };
@@ -514,6 +516,18 @@ impl<'a> Translator<'a, '_> {
             self.store_register(register);
         }
         self.dirty &= !set;
+        self.unused &= !set;
+    }
+
+    /// Has the floating-point operations executed that only these registers' values come from: their flags count.
+    pub(super) fn keep(&mut self, set: Registers) {
+        for register in bits(set) {
+            let value = self.read(register);
+            if !self.is_loose(value) {
+                self.store_register(register);
+            }
+            self.settled(value);
+        }
         self.unused &= !set;
     }
 
@@ -698,6 +712,7 @@ impl<'a> Translator<'a, '_> {
         self.available = block.available;
         self.dirty = block.dirty;
         (self.behind, self.unused, self.float_dirty) = (0, 0, false);
+        self.loose.clear();
         self.count = self.owed[index].unwrap_or(0);
         if block.is_loop {
             self.poll(index);
@@ -748,8 +763,7 @@ impl<'a> Translator<'a, '_> {
     }
 
     fn end(&mut self, block: &Block) {
-        // Operations whose flags count are kept by storing their results.
-        self.flush_set(self.unused);
+        self.keep(self.unused);
         match (block.end, &*block.ways) {
             (End::Branch { .. }, &[taken, next]) => self.end_branch([taken, next]),
             (End::Jump(_) | End::Call(_), &[way]) => self.end_jump(way),
@@ -791,7 +805,7 @@ impl<'a> Translator<'a, '_> {
     }
 
     /// Does something on one of several ways, for the others to find everything as it is now.
-    fn preserving(&mut self, act: impl FnOnce(&mut Self)) {
+    pub(super) fn preserving(&mut self, act: impl FnOnce(&mut Self)) {
         let (dirty, unused, values) = (self.dirty, self.unused, self.values);
         act(self);
         (self.dirty, self.unused, self.values) = (dirty, unused, values);
@@ -1352,7 +1366,7 @@ impl Ops for Translator<'_, '_> {
     binary! { sub isub mulh smulhi mulhu umulhi mul imul }
 
     fn and(&mut self, a: V, b: V) -> V {
-        match (a, b) {
+        match (self.settled(a), self.settled(b)) {
             (V::Const(a), V::Const(b)) => V::Const(a & b),
             (V::Double(value), V::Const(i64::MIN)) => V::Sign(value),
             (V::Double(value), V::Const(i64::MAX)) => V::Magnitude(value),
@@ -1363,7 +1377,7 @@ impl Ops for Translator<'_, '_> {
     }
 
     fn xor(&mut self, a: V, b: V) -> V {
-        match (a, b) {
+        match (self.settled(a), self.settled(b)) {
             (V::Double(value), V::Const(i64::MIN)) => {
                 let negated = self.b.ins().fneg(value);
                 self.negation = Some((negated, value));
@@ -1536,7 +1550,7 @@ impl Ops for Translator<'_, '_> {
 
     fn store(&mut self, _: &Insn, address: V, width: Width, value: V) -> Result<(), Infallible> {
         let address = self.data_address(address);
-        let value = match (value, width) {
+        let value = match (self.settled(value), width) {
             (V::Double(value), Width::Double) => V::Double(value),
             (V::Single(value) | V::Boxed(value), Width::Word) => V::Single(value),
             (other, _) => V::Int(self.int(other)),
